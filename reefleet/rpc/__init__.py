@@ -1,0 +1,1 @@
+"""gRPC between coordinator and client: bounds, identities, channels, and errors over the wire."""

@@ -1,0 +1,31 @@
+# Every target builds .venv first when it is not there or pyproject.toml or constraints.txt changed.
+SHELL := /bin/bash
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help demo test check protos bench
+
+help:
+	@echo "make demo    a coordinator and five boards on this machine; figures and files under out/"
+	@echo "make test    the whole test suite"
+	@echo "make check   format, lint, types, floors, protos, changelog"
+	@echo "make protos  regenerate reefleet/v1 from proto/"
+	@echo "make bench   start-up time and memory of each command"
+
+demo: $(STAMP)
+	@$(BIN)/reefleet demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest
+
+check: $(STAMP)
+	@scripts/check
+
+protos:
+	@scripts/protos
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/start_up.py
+
+$(STAMP): pyproject.toml constraints.txt
+	@scripts/install

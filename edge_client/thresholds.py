@@ -1,0 +1,71 @@
+"""Confidence thresholds of early exits, chosen on held-out data; plain numpy.
+
+Confidence is the largest softmax probability. Walking the exits in order, each takes the lowest
+threshold at which the answers that leave there are as accurate, within a tolerance, as the deepest
+exit is on these same samples. So no sample set is ever traded against another.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_TOLERANCE = 0.005
+DEFAULT_MINIMUM = 8
+NEVER = 2.0  # above every probability: nobody leaves
+
+
+def confidence(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Largest softmax probability over the last axis; computed in float64."""
+    values = logits.astype(np.float64)
+    shifted = values - values.max(axis=-1, keepdims=True)
+    top: NDArray[np.float64] = 1.0 / np.exp(shifted).sum(axis=-1)
+    return top
+
+
+def choose(
+    confidences: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    tolerance: float = DEFAULT_TOLERANCE,
+    minimum: int = DEFAULT_MINIMUM,
+) -> tuple[float, ...]:
+    """One threshold an exit from confidences and hits [N, E]; the last is 0.0.
+
+    `minimum` samples must leave at an exit for its threshold to be believed.
+    """
+    exits = confidences.shape[1]
+    left = np.arange(len(confidences))
+    chosen = []
+    for index in range(exits - 1):
+        threshold = _lowest(
+            confidences[left, index], correct[left, index], correct[left, -1], tolerance, minimum
+        )
+        chosen.append(threshold)
+        left = left[confidences[left, index] < threshold]
+    return (*chosen, 0.0)
+
+
+def exits_taken(
+    confidences: NDArray[np.float64], thresholds: tuple[float, ...]
+) -> NDArray[np.int64]:
+    """Index of the exit each sample leaves at, from confidences [N, E]; the last accepts all."""
+    passes = confidences >= np.asarray(thresholds)
+    passes[:, -1] = True
+    return passes.argmax(axis=1)
+
+
+def _lowest(
+    values: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    deepest: NDArray[np.bool_],
+    tolerance: float,
+    minimum: int,
+) -> float:
+    order = np.argsort(-values, kind="stable")
+    ranked = values[order]
+    count = np.arange(1, len(ranked) + 1)
+    lost = np.cumsum(deepest[order].astype(np.int64) - correct[order].astype(np.int64))
+    # Samples of equal confidence leave together, so only the last of a tie is a place to cut.
+    ends = np.append(ranked[1:] < ranked[:-1], True)[: len(ranked)]
+    good = ends & (count >= minimum) & (lost <= tolerance * count)
+    return float(ranked[np.flatnonzero(good)[-1]]) if good.any() else NEVER

@@ -1,0 +1,107 @@
+"""Fine-tuning on the device: phases, epochs, shuffled batches, scheduled scalars."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_client.data import Part, normalize, shuffled
+from edge_client.program import ResidentProgram
+from edge_client.snapping import snap
+from reefleet.errors import NonFiniteUpdate
+from reefleet.model import Preprocessing
+
+SNAP = "snap"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The share of the whole run that one training covers; schedules see their place in it."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def at(self, done: float) -> float:
+        """Progress through the run once `done` in [0, 1) of this training is over."""
+        return self.start + (self.end - self.start) * done
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What to learn from and how: data, input contract, bit-width, seed, place in the run."""
+
+    part: Part
+    preprocessing: Preprocessing
+    bits: int
+    seed: int
+    span: Span = Span()
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training says of itself: mean loss over the last epoch, steps, seconds."""
+
+    loss: float
+    steps: int
+    seconds: float
+
+
+def seed_of(lease: str) -> int:
+    """The seed of a lease's training, so that work lost to a crash is repeated bit for bit."""
+    return int.from_bytes(hashlib.sha256(lease.encode()).digest()[:8], "big")
+
+
+def train(program: ResidentProgram, lesson: Lesson, check: Callable[[], None]) -> Trained:
+    """Run every phase of the loaded program; `check` runs before each step and may raise.
+
+    Raises NonFiniteUpdate when the loss or the final state is not finite.
+    """
+    begun = time.perf_counter()
+    rng = np.random.default_rng(lesson.seed)
+    per_epoch = math.ceil(len(lesson.part) / program.batch_size)
+    total = max(1, per_epoch * sum(phase.epochs for phase in program.program.phases))
+    steps, loss = 0, math.nan
+    for phase in program.program.phases:
+        if phase.enter == SNAP:
+            snap(program.state)
+        for _ in range(phase.epochs):
+            losses = 0.0
+            for rows in shuffled(len(lesson.part), program.batch_size, rng):
+                check()
+                fill(program, lesson, rows)
+                progress = lesson.span.at(steps / total)
+                scalars = {s.name: s.at(progress, phase.name) for s in program.program.scalars}
+                program.step(scalars)
+                losses += _finite_loss(program, steps) * len(rows)
+                steps += 1
+            loss = losses / len(lesson.part)
+    program.require_finite()
+    return Trained(loss, steps, time.perf_counter() - begun)
+
+
+def fill(program: ResidentProgram, lesson: Lesson, rows: NDArray[np.int64]) -> None:
+    """Put the samples `rows` into the batch buffers; rows beyond them are zero and masked out."""
+    count, batch = len(rows), program.batch
+    image: NDArray[np.float32] = batch["image"]
+    normalize(lesson.part.images[rows], lesson.preprocessing, image[:count])
+    batch["label"][:count] = lesson.part.labels[rows]
+    batch["mask"][:count] = 1.0
+    for name in batch:
+        batch[name][count:] = 0
+
+
+def _finite_loss(program: ResidentProgram, step: int) -> float:
+    if not program.program.metrics:
+        return math.nan
+    name = "loss" if "loss" in program.metrics else program.program.metrics[0]
+    value = float(program.metrics[name].sum())
+    if not math.isfinite(value):
+        msg = f"training diverged: {name} is {value} at step {step}; the update is not offered"
+        raise NonFiniteUpdate(msg)
+    return value

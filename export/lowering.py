@@ -1,0 +1,139 @@
+"""Lowering: an ATen trace becomes an ONNX model for plain onnxruntime.
+
+Written for training steps, which torch's own exporter takes minutes to re-trace and decompose (see
+docs/decisions/0003): every node is said once, constants are folded by evaluating them, a product
+with a transposed matrix becomes one Gemm, and a linear layer whose weight lies on the int8 grid
+becomes integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import fx
+
+from export.onnx_graph import GraphBuilder
+from export.operators import EMITTERS, aten, dtype_of, shape_of
+from export.trace import Trace
+from reefleet.errors import UnsupportedOperator
+
+_FOLD_LIMIT = 4096  # elements; larger constants are computed by the graph, not stored in it
+
+
+def lower(
+    trace: Trace,
+    name: str,
+    *,
+    weights: frozenset[str] = frozenset(),
+    int8: frozenset[str] = frozenset(),
+    metadata: Mapping[str, str] | None = None,
+) -> onnx.ModelProto:
+    """Lower `trace`; inputs named in `weights` become external initializers, those also in `int8`
+    int8 matrices [in, out] with a scalar NAME.scale. Raises UnsupportedOperator.
+    """
+    return _Lowering(trace, weights, int8).model(name, metadata)
+
+
+class _Lowering:
+    def __init__(self, trace: Trace, weights: frozenset[str], int8: frozenset[str]) -> None:
+        self.graph = GraphBuilder()
+        self._trace = trace
+        self._weights = weights
+        self._int8 = int8
+        self._names: dict[fx.Node, tuple[str, ...]] = {}
+        self._folded: dict[fx.Node, Any] = {}
+        self._input_names: dict[fx.Node, str] = {}
+
+    def model(self, name: str, metadata: Mapping[str, str] | None) -> onnx.ModelProto:
+        inputs = iter(self._trace.inputs.items())
+        for node in self._trace.graph.nodes:
+            if node.op == "placeholder":
+                self._declare(node, *next(inputs))
+            elif node.op == "call_function":
+                self._emit(node)
+            elif node.op == "output":
+                self._finish(node)
+            else:
+                msg = f"the traced step holds a {node.op} node ({node.target}), which has no graph"
+                raise UnsupportedOperator(msg)
+        return self.graph.finish(name, metadata)
+
+    def value(self, argument: Any, like: fx.Node | None = None) -> str:
+        if isinstance(argument, fx.Node):
+            if argument in self._folded:
+                return self.graph.constant(self._folded[argument].numpy())
+            return self._names[argument][0]
+        dtype = np.dtype(np.float32) if like is None else dtype_of(like)
+        return self.graph.constant(np.array(argument, dtype))
+
+    def transposed(self, node: fx.Node) -> fx.Node | None:
+        if node.target is aten.permute.default and node.args[1] == [1, 0]:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            return source
+        return None
+
+    def linear(self, x: str, node: fx.Node, bias: str | None) -> str | None:
+        source = self.transposed(node)
+        if source is None or self._input_names.get(source) not in self._int8:
+            return None
+        weight = self._input_names[source]
+        add = self.graph.add
+        values, scale, zero = self.graph.add_many("DynamicQuantizeLinear", [x], 3)
+        no_offset = self.graph.constant(np.array(0, np.int8))
+        product = add("MatMulInteger", [values, weight, zero, no_offset])
+        product = add("Cast", [product], to=onnx.TensorProto.FLOAT)
+        product = add("Mul", [product, add("Mul", [scale, f"{weight}.scale"])])
+        return product if bias is None else add("Add", [product, bias])
+
+    def _declare(self, node: fx.Node, name: str, example: torch.Tensor) -> None:
+        self._input_names[node] = name
+        self._names[node] = (name,)
+        dtype, shape = example.numpy().dtype, tuple(example.shape)
+        if name in self._int8:
+            self.graph.external(name, np.dtype(np.int8), shape[::-1])
+            self.graph.external(f"{name}.scale", np.dtype(np.float32), ())
+        elif name in self._weights:
+            self.graph.external(name, dtype, shape)
+        else:
+            self.graph.input(name, dtype, shape)
+
+    def _emit(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            self._take_item(node)
+        elif self._fold(node):
+            return
+        elif (emitter := EMITTERS.get(node.target)) is not None:
+            self._names[node] = tuple(emitter(self, node))
+        else:
+            msg = f"the step uses {node.target}, which the compiler does not lower"
+            raise UnsupportedOperator(msg)
+
+    def _take_item(self, node: fx.Node) -> None:
+        source, index = node.args
+        assert isinstance(source, fx.Node)
+        assert isinstance(index, int)
+        self._names[node] = (self._names[source][index],)
+
+    def _fold(self, node: fx.Node) -> bool:
+        nodes = node.all_input_nodes
+        made = node.meta.get("val")
+        small = isinstance(made, torch.Tensor) and made.numel() <= _FOLD_LIMIT
+        if not small or any(source not in self._folded for source in nodes):
+            return False
+        args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._folded.__getitem__)
+        self._folded[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+        return True
+
+    def _finish(self, node: fx.Node) -> None:
+        results = node.args[0]
+        assert isinstance(results, list | tuple)
+        for name, result in zip(self._trace.outputs, results, strict=True):
+            assert isinstance(result, fx.Node)
+            self.graph.alias(name, self.value(result))
+            self.graph.output(name, dtype_of(result), shape_of(result))

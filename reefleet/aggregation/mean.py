@@ -1,0 +1,101 @@
+"""Holder-wise weighted mean: each tensor moves by the mean delta of the devices that hold it.
+
+    tensor += sum_i(w_i * delta_i) / sum_i(w_i)    over its holders i
+
+Updates are folded one at a time, so a round needs the memory of one model whatever its cohort.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reefleet.errors import AggregationError, EmptyRound, ShapeConflict
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(slots=True, eq=False)
+class HolderSums:
+    """What has been folded: weighted sums of deltas and the weight of the holders, by tensor."""
+
+    sums: dict[str, NDArray[np.float32]]
+    weights: dict[str, float]
+    updates: int = 0
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """The state as arrays, for a safetensors or npz file."""
+        return {
+            "updates": np.array([self.updates], np.int64),
+            **{f"sum/{name}": value for name, value in self.sums.items()},
+            **{f"weight/{name}": np.array([w], np.float64) for name, w in self.weights.items()},
+        }
+
+    @classmethod
+    def load(cls, arrays: Mapping[str, NDArray[Any]]) -> HolderSums:
+        """Read what `save` gave; raises AggregationError where an array is missing."""
+        names = [key.removeprefix("sum/") for key in arrays if key.startswith("sum/")]
+        try:
+            return cls(
+                {name: np.array(arrays[f"sum/{name}"], np.float32) for name in names},
+                {name: float(arrays[f"weight/{name}"][0]) for name in names},
+                int(arrays["updates"][0]),
+            )
+        except (KeyError, IndexError) as error:
+            msg = f"the saved aggregation state is incomplete: {error}"
+            raise AggregationError(msg) from error
+
+
+@dataclass(frozen=True, slots=True)
+class HolderMean:
+    """The aggregation rule; every method but `fold` leaves its arguments alone."""
+
+    def init(self, model: Tensors) -> HolderSums:
+        """Nothing folded yet, for updates to `model`."""
+        sums = {name: np.zeros(value.shape, np.float32) for name, value in model.items()}
+        return HolderSums(sums, dict.fromkeys(sums, 0.0))
+
+    def fold(self, state: HolderSums, update: Tensors, weight: float) -> HolderSums:
+        """Add one device's deltas in place and return the state.
+
+        Raises ShapeConflict naming a tensor that the model does not have in that shape, or
+        AggregationError for a weight that is not positive; the state is then unchanged.
+        """
+        if not (math.isfinite(weight) and weight > 0):
+            msg = f"an update cannot weigh {weight}; its weight must be positive"
+            raise AggregationError(msg)
+        for name, delta in update.items():
+            if name not in state.sums:
+                msg = f"the update holds tensor {name!r}, which the model does not have"
+                raise ShapeConflict(msg)
+            if delta.shape != (shape := state.sums[name].shape):
+                msg = f"tensor {name!r} has shape {delta.shape} in the update, {shape} in the model"
+                raise ShapeConflict(msg)
+        for name, delta in update.items():
+            state.sums[name] += np.multiply(delta, np.float32(weight), dtype=np.float32)
+            state.weights[name] += weight
+        state.updates += 1
+        return state
+
+    def finish(self, state: HolderSums, model: Tensors) -> dict[str, NDArray[np.float32]]:
+        """The new model; a tensor that nobody held is unchanged bit for bit.
+
+        Raises EmptyRound where nothing was folded, ShapeConflict for another model than `init`'s.
+        """
+        if not state.updates:
+            msg = "no update was folded; the model stays as it is"
+            raise EmptyRound(msg)
+        if {n: v.shape for n, v in model.items()} != {n: v.shape for n, v in state.sums.items()}:
+            msg = "the model is not the one that this aggregation was started for"
+            raise ShapeConflict(msg)
+        return {name: _moved(value, state, name) for name, value in model.items()}
+
+
+def _moved(value: NDArray[np.float32], state: HolderSums, name: str) -> NDArray[np.float32]:
+    weight = state.weights[name]
+    return value + state.sums[name] / np.float32(weight) if weight else value

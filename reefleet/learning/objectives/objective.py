@@ -1,0 +1,93 @@
+"""What an objective is: a pure step over named state, and the contract a device needs to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.wire.manifest import Phase, Scalar, StateTensor
+
+State = Mapping[str, Tensor]
+Batch = Mapping[str, Tensor]
+Scalars = Mapping[str, Tensor]
+Step = Callable[[State, Batch, Scalars], tuple[dict[str, Tensor], dict[str, Tensor]]]
+
+GRADIENT_CLIP = 1.0  # elementwise, as ReeFL's released code does
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hyper-parameters. Rates follow a cosine from `rate` to `rate_end` over the whole run."""
+
+    rate: float = 0.08
+    rate_end: float = 0.008
+    momentum: float = 0.9
+    personal_rate: float = 0.08
+    personal_rate_end: float = 0.02
+    finetune_rate: float = 0.01
+    distillation: float = 1.0  # peak weight of the KL from the best exit
+    mutual: float = 0.3  # QuPeD's lambda_p: share of distillation from the shared model
+    temperature: float = 2.0
+    proximal: float = 0.02  # QuPeD's lambda at the end of its linear ramp
+    center_rate: float = 0.01
+    center_pull: float = 0.1
+    steepness: float = 10.0
+    relax_epochs: int = 3
+    finetune_epochs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A step, the state it carries, the scalars it is fed, the metrics it returns."""
+
+    name: str
+    state: tuple[StateTensor, ...]
+    scalars: tuple[Scalar, ...]
+    metrics: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    step: Step
+
+
+def parameters(spec: ModelSpec, depth: int, role: str) -> tuple[StateTensor, ...]:
+    """State entries `role`/NAME for every tensor of the sub-model, started from the weights."""
+    return tuple(
+        StateTensor(f"{role}/{name}", role, shape, "weights", name)
+        for name, shape in tensor_shapes(spec, depth).items()
+    )
+
+
+def velocities(spec: ModelSpec, depth: int, role: str) -> tuple[StateTensor, ...]:
+    """Momentum for each tensor of `role`, zero at the start of every task."""
+    return tuple(
+        StateTensor(f"optimizer/{role}/{name}", "optimizer", shape, "zeros")
+        for name, shape in tensor_shapes(spec, depth).items()
+    )
+
+
+def under(state: State, prefix: str) -> dict[str, Tensor]:
+    """Entries below `prefix`/, with the prefix taken off."""
+    start = prefix + "/"
+    return {name[len(start) :]: value for name, value in state.items() if name.startswith(start)}
+
+
+def renamed(values: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The same entries below `prefix`/."""
+    return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+def descend(
+    params: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    velocity: Mapping[str, Tensor],
+    rate: Tensor,
+    momentum: float,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """SGD with momentum on clipped gradients; without momentum there is no velocity to keep."""
+    clipped = {k: g.clamp(-GRADIENT_CLIP, GRADIENT_CLIP) for k, g in gradients.items()}
+    if not velocity:
+        return {k: p - rate * clipped[k] for k, p in params.items()}, {}
+    moved = {k: momentum * velocity[k] + clipped[k] for k in params}
+    return {k: p - rate * moved[k] for k, p in params.items()}, moved

@@ -1,0 +1,83 @@
+"""Two models side by side: ReeFL on the shared sub-model, QuPeD on the personal one.
+
+QuPeD Algorithm 2 with ReeFL's loss as the shared model's own: the personal model learns from the
+labels (1 - lambda_p) and from the shared model's detached exits (lambda_p), quantized and not; the
+shared model takes its own step, with the same divergence as a further term, and is what is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from reefleet.learning.distillation import cross_entropy, divergence
+from reefleet.learning.objectives.objective import (
+    Batch,
+    Objective,
+    Scalars,
+    Settings,
+    State,
+    descend,
+    renamed,
+    under,
+)
+from reefleet.learning.objectives.quped import personal_scalars, personal_state, personal_step
+from reefleet.learning.objectives.reefl import (
+    SCORE,
+    reefl_loss,
+    shared_scalars,
+    shared_state,
+)
+from reefleet.learning.ree import exit_logits
+from reefleet.model import ModelSpec
+from reefleet.wire.manifest import Phase
+
+
+def reefl_quped(
+    spec: ModelSpec, depth: int, bits: int, epochs: int, settings: Settings
+) -> Objective:
+    """The two-model step for boards that bear both."""
+
+    def step(
+        state: State, batch: Batch, scalars: Scalars
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        shared, personal = under(state, "shared"), under(state, "personal")
+        student = exit_logits(personal, spec, depth, batch["image"]).detach()
+
+        def shared_loss(
+            params: Mapping[str, Tensor],
+        ) -> tuple[Tensor, tuple[Tensor, Tensor, dict[str, Tensor]]]:
+            logits = exit_logits(params, spec, depth, batch["image"])
+            loss, (score, metrics) = reefl_loss(logits, batch, state[SCORE], scalars["distillation"])
+            mutual = divergence(logits, student, batch["mask"], settings.temperature).mean()
+            return loss + settings.mutual * mutual, (logits.detach(), score, metrics)
+
+        gradients, (_, (teacher, score, metrics)) = torch.func.grad_and_value(
+            shared_loss, has_aux=True
+        )(shared)
+        velocity = under(state, "optimizer/shared")
+        moved, velocity = descend(shared, gradients, velocity, scalars["rate"], settings.momentum)
+
+        def personal_loss(logits: Tensor) -> Tensor:
+            label = cross_entropy(logits, batch["label"], batch["mask"]).sum()
+            soft = divergence(teacher, logits, batch["mask"], settings.temperature).sum()
+            return (1 - settings.mutual) * label + settings.mutual * soft
+
+        own, more = personal_step(state, spec, depth, batch, scalars, settings, personal_loss)
+        return {
+            **renamed(moved, "shared"),
+            **renamed(velocity, "optimizer/shared"),
+            SCORE: score,
+            **own,
+        }, {**metrics, **more}
+
+    return Objective(
+        name="reefl-quped",
+        state=(*shared_state(spec, depth, settings), *personal_state(spec, depth, bits, settings)),
+        scalars=(*shared_scalars(settings), *personal_scalars(settings)),
+        metrics=("loss", "exit_loss", "personal_loss", "quantized_loss"),
+        phases=(Phase("local", epochs),),
+        step=step,
+    )

@@ -1,0 +1,53 @@
+"""zstd for single payloads, with every size believed only after it has been checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reefleet.errors import PayloadTooLarge, RuntimeUnavailable, TruncatedPayload, WireError
+
+_LEVEL = 3
+_LEAST_BYTES = 64  # below it a frame's own header eats what is won
+_MAX_WINDOW_BYTES = 8 << 20
+
+
+def compress(plain: bytes) -> bytes:
+    """A zstd frame of `plain`, or `plain` itself where that is not larger."""
+    if len(plain) < _LEAST_BYTES:
+        return plain
+    stored: bytes = _zstandard().ZstdCompressor(level=_LEVEL).compress(plain)
+    return stored if len(stored) < len(plain) else plain
+
+
+def decompress(stored: bytes | memoryview, plain_bytes: int, owner: str) -> bytes:
+    """Exactly `plain_bytes` bytes from one zstd frame; `owner` names the payload in errors.
+
+    Raises WireError, PayloadTooLarge or TruncatedPayload; never allocates more than announced.
+    """
+    zstandard = _zstandard()
+    try:
+        frame = zstandard.get_frame_parameters(stored)
+        # The decompressor allocates what the frame announces, so that is checked first.
+        if frame.content_size != plain_bytes or frame.dict_id:
+            msg = f"{owner} is not a compressed payload of {plain_bytes} bytes"
+            raise WireError(msg)
+        if frame.window_size > max(_MAX_WINDOW_BYTES, plain_bytes):
+            msg = f"{owner} asks for a window of {frame.window_size} bytes to decompress"
+            raise PayloadTooLarge(msg)
+        plain: bytes = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        msg = f"the compressed payload of {owner} is damaged: {error}"
+        raise WireError(msg) from error
+    if len(plain) != plain_bytes:
+        msg = f"{owner} holds {len(plain)} bytes of {plain_bytes}"
+        raise TruncatedPayload(msg)
+    return plain
+
+
+def _zstandard() -> Any:
+    try:
+        import zstandard
+    except ImportError as error:
+        msg = "packed tensors need the zstandard wheel: pip install 'reefleet[edge]'"
+        raise RuntimeUnavailable(msg) from error
+    return zstandard

@@ -1,0 +1,141 @@
+"""The one door between the wire's messages and the dataclasses everything else speaks.
+
+Values that a peer must not send end as WireError; a value that is not known stays None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from devices.profile import DeviceProfile
+from reefleet.errors import ConfigError, WireError
+from reefleet.plan import SubmodelPlan
+from reefleet.report import DeviceMetrics, EarlyExitReport
+from reefleet.v1 import fleet_pb2, plan_pb2
+
+
+def plan_to_pb(plan: SubmodelPlan) -> plan_pb2.SubmodelPlan:
+    """The plan as a message."""
+    return plan_pb2.SubmodelPlan(
+        exit_depth=plan.exit_depth,
+        bits=plan.bits,
+        batch_size=plan.batch_size,
+        local_epochs=plan.local_epochs,
+        models=plan.models,
+        codec=plan.codec,
+        why=plan.why,
+    )
+
+
+def plan_from_pb(message: plan_pb2.SubmodelPlan) -> SubmodelPlan:
+    """The plan in a message; raises WireError naming a value that no device can obey."""
+    with _checked("plan"):
+        return SubmodelPlan(
+            exit_depth=message.exit_depth,
+            bits=message.bits,
+            batch_size=message.batch_size,
+            local_epochs=message.local_epochs,
+            models=message.models,
+            codec=message.codec,
+            why=tuple(message.why),
+        )
+
+
+def profile_to_pb(profile: DeviceProfile) -> plan_pb2.DeviceProfile:
+    """The profile as a message, unknown values unset; raises WireError for a value too large."""
+    with _checked("device profile"):
+        return plan_pb2.DeviceProfile(
+            board=profile.board,
+            memory_available_mib=profile.memory_available_mib,
+            cores=profile.cores,
+            storage_free_bytes=profile.storage_free_bytes,
+            runtimes=profile.runtimes,
+            isa=profile.isa,
+            train_samples=profile.train_samples,
+        )
+
+
+def profile_from_pb(message: plan_pb2.DeviceProfile) -> DeviceProfile:
+    """The profile in a message; raises WireError naming a value that no board can have."""
+    with _checked("device profile"):
+        return DeviceProfile(
+            board=message.board,
+            memory_available_mib=_known(message, "memory_available_mib"),
+            cores=_known(message, "cores"),
+            storage_free_bytes=_known(message, "storage_free_bytes"),
+            runtimes=dict(message.runtimes),
+            isa=tuple(message.isa),
+            train_samples=_known(message, "train_samples"),
+        )
+
+
+def metrics_to_pb(metrics: DeviceMetrics) -> fleet_pb2.DeviceMetrics:
+    """The figures as a message; raises WireError for a count that is negative or too large."""
+    with _checked("device metrics"):
+        return fleet_pb2.DeviceMetrics(
+            loss=metrics.loss,
+            shared_accuracy=metrics.shared_accuracy,
+            personal_accuracy=metrics.personal_accuracy,
+            held_out_samples=metrics.held_out_samples,
+            bytes_down=metrics.bytes_down,
+            bytes_up=metrics.bytes_up,
+            peak_resident_bytes=metrics.peak_resident_bytes,
+            train_seconds=metrics.train_seconds,
+        )
+
+
+def metrics_from_pb(message: fleet_pb2.DeviceMetrics) -> DeviceMetrics:
+    """The figures in a message, as the device gave them."""
+    return DeviceMetrics(
+        loss=message.loss,
+        shared_accuracy=tuple(message.shared_accuracy),
+        personal_accuracy=tuple(message.personal_accuracy),
+        held_out_samples=message.held_out_samples,
+        bytes_down=message.bytes_down,
+        bytes_up=message.bytes_up,
+        peak_resident_bytes=message.peak_resident_bytes,
+        train_seconds=message.train_seconds,
+    )
+
+
+def early_exit_to_pb(report: EarlyExitReport) -> fleet_pb2.EarlyExitReport:
+    """The report as a message; raises WireError for a count that is negative or too large."""
+    with _checked("early-exit report"):
+        return fleet_pb2.EarlyExitReport(
+            accuracy=report.accuracy,
+            full_depth_accuracy=report.full_depth_accuracy,
+            mean_exit_depth=report.mean_exit_depth,
+            p50_ms=report.p50_ms,
+            full_depth_p50_ms=report.full_depth_p50_ms,
+            packed_bytes=report.packed_bytes,
+            thresholds=report.thresholds,
+            exit_share=report.exit_share,
+        )
+
+
+def early_exit_from_pb(message: fleet_pb2.EarlyExitReport) -> EarlyExitReport:
+    """The report in a message, as the device gave it."""
+    return EarlyExitReport(
+        accuracy=message.accuracy,
+        full_depth_accuracy=message.full_depth_accuracy,
+        mean_exit_depth=message.mean_exit_depth,
+        p50_ms=message.p50_ms,
+        full_depth_p50_ms=message.full_depth_p50_ms,
+        packed_bytes=message.packed_bytes,
+        thresholds=tuple(message.thresholds),
+        exit_share=tuple(message.exit_share),
+    )
+
+
+def _known(message: plan_pb2.DeviceProfile, field: str) -> int | None:
+    return int(getattr(message, field)) if message.HasField(field) else None
+
+
+@contextmanager
+def _checked(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (ConfigError, TypeError, ValueError) as error:
+        msg = f"the {what} cannot be used: {error}"
+        raise WireError(msg) from error
