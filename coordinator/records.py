@@ -16,6 +16,7 @@ COMMITTED = "committed"
 REFUSED = "refused"
 EXPIRED = "expired"
 
+CLOSING = "closing"  # no more updates; the new version is being made
 CLOSED = "closed"
 
 

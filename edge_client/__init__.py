@@ -1,0 +1,1 @@
+"""The client of a device: trains, pushes and answers with onnxruntime alone."""

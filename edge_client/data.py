@@ -51,7 +51,9 @@ class DeviceData:
                 raise InputError(msg)
             low, high = int(part.labels.min()), int(part.labels.max())
             if low < 0 or high >= spec.classes:
-                msg = f"{name}_labels run from {low} to {high}; the model has {spec.classes} classes"
+                msg = (
+                    f"{name}_labels run from {low} to {high}; the model has {spec.classes} classes"
+                )
                 raise InputError(msg)
 
 

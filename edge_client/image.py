@@ -71,7 +71,7 @@ def _pixels(
     if image.size != side:
         image = image.resize(side, Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.uint8)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)  # noqa: PLR2004
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _too_large(path: Path) -> DamagedFile:

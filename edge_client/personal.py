@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import tensorfile
+from edge_client.folder import sync
 from reefleet.errors import DamagedFile, TensorMismatch
 from reefleet.model import Shape
 from reefleet.wire import codebook
@@ -63,7 +63,7 @@ class PersonalStore:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         file.replace(self.folder / name)
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _read(self, name: str) -> tuple[State, dict[str, str]]:
         path = self.folder / name
@@ -102,15 +102,6 @@ def first_state(
     return state
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _given(item: StateTensor, weights: Arrays, initial: Arrays) -> NDArray[np.float32]:
     if item.init == "zeros":
         return np.zeros(item.shape, np.float32)
@@ -122,9 +113,7 @@ def _given(item: StateTensor, weights: Arrays, initial: Arrays) -> NDArray[np.fl
     return found
 
 
-def _fitted(
-    item: StateTensor, state: Arrays, weights: Arrays, bits: int
-) -> NDArray[np.float32]:
+def _fitted(item: StateTensor, state: Arrays, weights: Arrays, bits: int) -> NDArray[np.float32]:
     values = state.get(f"personal/{item.source}", weights.get(item.source))
     if values is None or item.shape != (1 << bits,):
         msg = f"centers {item.name!r} of shape {item.shape} cannot be fitted with {bits} bits"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import runtime
+from edge_client.data import IMAGE_AXES
 from reefleet.errors import NonFiniteUpdate, TensorMismatch, WireError
-from reefleet.wire.manifest import BatchInput, Program
+from reefleet.wire.manifest import Program
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -25,6 +27,20 @@ METRIC = "metric."
 BATCH_INPUTS = {"image": "float32", "label": "int64", "mask": "float32"}
 
 State = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Buffers that every step reads; a row with mask 0 is padding."""
+
+    image: NDArray[np.float32]  # B C H W
+    label: NDArray[np.int64]  # B
+    mask: NDArray[np.float32]  # B
+
+    @property
+    def by_name(self) -> dict[str, NDArray[np.generic]]:
+        """The buffers by the names of the graph's inputs."""
+        return {"image": self.image, "label": self.label, "mask": self.mask}
 
 
 class ResidentProgram:
@@ -38,7 +54,7 @@ class ResidentProgram:
         """
         _require_modest(program, max_state_bytes)
         self.program = program
-        self.batch = {item.name: _batch_buffer(item) for item in program.batch}
+        self.batch = _batch_buffers(program)
         self._scalars = {item.name: np.zeros((), np.float32) for item in program.scalars}
         self._sets = tuple(
             {item.name: np.zeros(item.shape, np.float32) for item in program.state}
@@ -53,7 +69,7 @@ class ResidentProgram:
     @property
     def batch_size(self) -> int:
         """Rows of a batch, padding included."""
-        return len(self.batch["mask"])
+        return len(self.batch.mask)
 
     @property
     def state(self) -> dict[str, NDArray[np.float32]]:
@@ -91,16 +107,17 @@ class ResidentProgram:
 
     def _bound(self, live: int) -> onnxruntime.IOBinding:
         binding = self._session.io_binding()
-        inputs: dict[str, NDArray[np.generic]] = {
-            **self._sets[live], **self.batch, **self._scalars
-        }
-        for name, array in inputs.items():
+        for name, array in {**self._sets[live], **self._fed}.items():
             binding.bind_ortvalue_input(name, runtime.bind(array))
         for name, array in self._sets[1 - live].items():
             binding.bind_ortvalue_output(NEXT + name, runtime.bind(array))
         for name, metric in self._metrics.items():
             binding.bind_ortvalue_output(METRIC + name, runtime.bind(metric))
         return binding
+
+    @property
+    def _fed(self) -> dict[str, NDArray[np.generic]]:
+        return {**self.batch.by_name, **self._scalars}
 
     def _metric_buffers(self) -> dict[str, NDArray[np.float32]]:
         shapes = {node.name: node.shape for node in self._session.get_outputs()}
@@ -118,31 +135,38 @@ class ResidentProgram:
         for name, state in self._sets[0].items():
             runtime.require_input(session, file, name, state)
             runtime.require_output(session, file, NEXT + name, state)
-        for name, array in {**self.batch, **self._scalars}.items():
+        for name, array in self._fed.items():
             runtime.require_input(session, file, name, array)
-        known = {*self._sets[0], *self.batch, *self._scalars}
+        known = {*self._sets[0], *self._fed}
         if unknown := sorted({node.name for node in session.get_inputs()} - known):
             msg = f"the graph {file} has an input {unknown[0]!r} that the manifest does not name"
             raise TensorMismatch(msg)
 
 
 def _require_modest(program: Program, max_state_bytes: int) -> None:
-    shapes = [item.shape for item in (*program.state, *program.batch)]
-    if any(extent < 0 for shape in shapes for extent in shape):
+    state, batch = [item.shape for item in program.state], [item.shape for item in program.batch]
+    if any(extent < 0 for shape in (*state, *batch) for extent in shape):
         msg = f"the program {program.file} names a tensor of negative extent"
         raise WireError(msg)
-    needed = 8 * sum(math.prod(shape) for shape in shapes)
+    needed = 8 * sum(math.prod(shape) for shape in (*state, *batch))
     if needed > max_state_bytes:
         msg = f"the program {program.file} needs {needed} bytes of state, over {max_state_bytes}"
         raise WireError(msg)
     if {item.name: item.dtype for item in program.batch} != BATCH_INPUTS:
         msg = f"the program {program.file} wants batch inputs other than {sorted(BATCH_INPUTS)}"
         raise WireError(msg)
-    rows = {item.shape[0] if item.shape else 0 for item in program.batch}
-    if len(rows) != 1 or 0 in rows:
-        msg = f"the batch inputs of {program.file} disagree on the number of rows"
+    shapes = {item.name: item.shape for item in program.batch}
+    rows = shapes["mask"]
+    sound = len(rows) == 1 and rows[0] > 0 and shapes["label"] == rows
+    if not sound or len(shapes["image"]) != IMAGE_AXES or shapes["image"][:1] != rows:
+        msg = f"the batch inputs of {program.file} have shapes that do not go together: {shapes}"
         raise WireError(msg)
 
 
-def _batch_buffer(item: BatchInput) -> NDArray[np.generic]:
-    return np.zeros(item.shape, np.dtype(item.dtype))
+def _batch_buffers(program: Program) -> Batch:
+    shapes = {item.name: item.shape for item in program.batch}
+    return Batch(
+        np.zeros(shapes["image"], np.float32),
+        np.zeros(shapes["label"], np.int64),
+        np.zeros(shapes["mask"], np.float32),
+    )

@@ -71,6 +71,18 @@ def require_output(
     _require(session.get_outputs(), label, "output", name, array)
 
 
+def run(
+    session: onnxruntime.InferenceSession, feeds: Mapping[str, NDArray[np.generic]], label: str
+) -> list[NDArray[np.generic]]:
+    """All outputs of one run; raises WireError naming `label` where the runtime fails."""
+    try:
+        found: list[NDArray[np.generic]] = session.run(None, feeds)
+    except _failures() as error:
+        msg = f"the graph {label} failed to run: {_first_line(error)}"
+        raise WireError(msg) from error
+    return found
+
+
 def run_bound(
     session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, label: str
 ) -> None:

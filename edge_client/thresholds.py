@@ -51,7 +51,8 @@ def exits_taken(
     """Index of the exit each sample leaves at, from confidences [N, E]; the last accepts all."""
     passes = confidences >= np.asarray(thresholds)
     passes[:, -1] = True
-    return passes.argmax(axis=1)
+    taken: NDArray[np.int64] = passes.argmax(axis=1)
+    return taken
 
 
 def _lowest(

@@ -88,12 +88,11 @@ def train(program: ResidentProgram, lesson: Lesson, check: Callable[[], None]) -
 def fill(program: ResidentProgram, lesson: Lesson, rows: NDArray[np.int64]) -> None:
     """Put the samples `rows` into the batch buffers; rows beyond them are zero and masked out."""
     count, batch = len(rows), program.batch
-    image: NDArray[np.float32] = batch["image"]
-    normalize(lesson.part.images[rows], lesson.preprocessing, image[:count])
-    batch["label"][:count] = lesson.part.labels[rows]
-    batch["mask"][:count] = 1.0
-    for name in batch:
-        batch[name][count:] = 0
+    normalize(lesson.part.images[rows], lesson.preprocessing, batch.image[:count])
+    batch.label[:count] = lesson.part.labels[rows]
+    batch.mask[:count] = 1.0
+    for buffer in (batch.image, batch.label, batch.mask):
+        buffer[count:] = 0
 
 
 def _finite_loss(program: ResidentProgram, step: int) -> float:

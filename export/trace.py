@@ -48,7 +48,7 @@ def trace(function: Function, example: Named) -> Trace:
     table = dict(core_aten_decompositions())
     for operator in _KEPT_WHOLE:
         table.pop(operator, None)
-    module = make_fx(flat, decomposition_table=table)(*example.values())
+    module = make_fx(flat, decomposition_table=table, tracing_mode="fake")(*example.values())
     graph = fx_graph_cse(module.graph)
     graph.eliminate_dead_code()
     return Trace(graph, dict(example), tuple(outputs))

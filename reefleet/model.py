@@ -44,8 +44,9 @@ class ModelSpec:
         if self.width % self.heads or self.ree_width % self.ree_heads:
             msg = "width must be a multiple of heads, and ree_width of ree_heads"
             raise ConfigError(msg)
-        if list(self.exits) != sorted(set(self.exits)) or self.exits[-1] != self.depth:
-            msg = f"exits {self.exits} must rise and end at depth {self.depth}"
+        rising = list(self.exits) == sorted(set(self.exits))
+        if not rising or self.exits[0] < 1 or self.exits[-1] != self.depth:
+            msg = f"exits {self.exits} must rise from 1 or more and end at depth {self.depth}"
             raise ConfigError(msg)
 
     @property
@@ -195,7 +196,7 @@ def packed_bytes(spec: ModelSpec, depth: int, bits: int) -> int:
     coded = quantized_tensors(spec, depth)
     weights = sum(_size(shapes[name]) for name in coded)
     rest = sum(_size(shape) for shape in shapes.values()) - weights
-    return rest * 4 + (weights * bits + 7) // 8 + len(coded) * (2**bits + 4)
+    return rest * 4 + (weights * bits + 7) // 8 + len(coded) * ((1 << bits) + 4)
 
 
 def forward_macs(spec: ModelSpec, depth: int) -> int:
@@ -233,7 +234,7 @@ def _require_positive(spec: ModelSpec) -> None:
             if not value:
                 msg = "exits is empty"
                 raise ConfigError(msg)
-        elif not isinstance(value, int) or value < (field.name != "ree_hidden"):
+        elif type(value) is not int or value < (field.name != "ree_hidden"):
             msg = f"{field.name} is {value!r}; it must be a positive whole number"
             raise ConfigError(msg)
 

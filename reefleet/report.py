@@ -96,7 +96,7 @@ def _like(name: str, value: object, default: object) -> Any:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(default, float):
             return float(value)
-        if value == int(value):
+        if math.isfinite(value) and value == int(value):
             return int(value)
     msg = f"report value {name} = {value!r} is not a figure"
     raise WireError(msg)

@@ -103,9 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = argparse.Namespace(log_level="info")
     try:
-        return _run(arguments, options)
-    except SystemExit as stop:  # argparse: help, version or usage
-        return stop.code if isinstance(stop.code, int) else 0
+        code = _run(arguments, options)
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of stdout left; nothing more can be said there
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
@@ -114,14 +113,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         sentence, code = _sentence(error)
         sys.stderr.write(f"reefleet: {sentence}\n")
-        return code
+    return code
 
 
 def _run(arguments: list[str], options: argparse.Namespace) -> int:
     chosen = next((argument for argument in arguments if argument in COMMANDS), "")
     with _missing_wheels_named(chosen):
         command = _load(chosen) if chosen else None
-        _parser(chosen, command).parse_args(arguments, options)
+        try:
+            _parser(chosen, command).parse_args(arguments, options)
+        except SystemExit as stop:  # help, version or usage
+            return stop.code if isinstance(stop.code, int) else 0
         logs.configure(options.log_level)
         return command.run(options) if command else EXIT_USAGE
 

@@ -1,0 +1,1 @@
+"""Data packs as arrays, and the ways to split them over devices."""

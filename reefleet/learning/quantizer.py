@@ -41,21 +41,25 @@ def soft_quantize(values: Tensor, centers: Tensor, steepness: Tensor) -> Tensor:
     return here + rise - fall
 
 
-def proximal_weights(values: Tensor, centers: Tensor, threshold: Tensor) -> Tensor:
-    """Exact prox of threshold * ||x - Q(x)||_1: move each weight to its center by at most that."""
-    nearest = centers.gather(0, assign(values, centers))
-    distance = values - nearest
-    return values - torch.minimum(torch.maximum(distance, -threshold), threshold)
+def proximal_weights(
+    values: Tensor, centers: Tensor, threshold: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Exact prox of threshold * ||x - Q(x)||_1: each weight moves to its center by at most that.
+
+    Gives the moved weights [N] and their assignment [N], which the move does not change.
+    """
+    index = assign(values, centers)
+    distance = values - centers.gather(0, index)
+    return values - torch.minimum(torch.maximum(distance, -threshold), threshold), index
 
 
-def proximal_centers(centers: Tensor, values: Tensor, pull: Tensor) -> Tensor:
-    """Closed-form prox of pull * mean_i (x_i - c_assigned)^2 over the centers, sorted again.
+def proximal_centers(centers: Tensor, values: Tensor, index: Tensor, pull: Tensor) -> Tensor:
+    """Closed-form prox of pull * mean_i (x_i - c_index(i))^2 over the centers, sorted again.
 
     Center j becomes (c_j + 2 p sum of its members) / (1 + 2 p members), p = pull * m / N, so that
     a center with an average share of the members moves by 2 pull / (1 + 2 pull) of the way to
     their mean at any size of tensor. The published l1 code moves centers away from their members.
     """
-    index = assign(values, centers)
     share = pull * (centers.shape[0] / values.shape[0])
     zeros = torch.zeros_like(centers)
     members = zeros.scatter_add(0, index, torch.ones_like(values))

@@ -19,7 +19,11 @@ Params = Mapping[str, Tensor]
 
 
 def init_params(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
-    """First values of every tensor: normal of deviation 0.02, zero biases, unit norms."""
+    """First values of every tensor: zero biases, unit norms, normal weights.
+
+    Matrices have deviation 0.4 / sqrt(fan-in): the usual 0.02 at DeiT-S's width, and a network of
+    width 64 still starts to learn. Tokens and embeddings have 0.02.
+    """
     generator = torch.Generator().manual_seed(seed)
     params = {}
     for name, shape in tensor_shapes(spec).items():
@@ -28,7 +32,8 @@ def init_params(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
         elif "norm" in name:
             params[name] = torch.ones(shape)
         else:
-            params[name] = torch.randn(shape, generator=generator) * 0.02
+            spread = 0.4 * shape[-1] ** -0.5 if name.endswith("weight") else 0.02
+            params[name] = torch.randn(shape, generator=generator) * spread
     return params
 
 

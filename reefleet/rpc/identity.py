@@ -204,7 +204,9 @@ def _leaf(
         msg = "the authority's certificate does not hold an EC key"
         raise InputError(msg)
     builder = _builder(_name(common_name), authority.subject, public_key, days)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), True)
+    builder = builder.add_extension(
+        x509.BasicConstraints(ca=False, path_length=None), critical=True
+    )
     builder = builder.add_extension(_usage(signs_certificates=False), critical=True)
     return builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False

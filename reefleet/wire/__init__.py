@@ -1,0 +1,1 @@
+"""What travels and what is stored: packed tensors, codecs, manifests, message conversion."""

@@ -51,7 +51,7 @@ def assign(values: NDArray[Any], centers: NDArray[np.float32]) -> NDArray[np.uin
     exact = np.asarray(values, np.float32)
     bounds = _midpoints(np.asarray(centers, np.float64))
     if len(centers) > _FEW:
-        return np.searchsorted(bounds, exact, side="left").astype(np.uint8)
+        return np.asarray(np.searchsorted(bounds, exact, side="left"), np.uint8)
     codes = np.zeros(exact.shape, np.uint8)
     for bound in bounds:
         codes += exact > bound

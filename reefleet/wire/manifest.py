@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from reefleet.errors import ConfigError, UnsupportedVersion, WireError
 from reefleet.model import ModelSpec, Preprocessing, Shape
@@ -125,7 +126,7 @@ class Initializer:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage graph: inputs `image` or (`tokens`, `history`), outputs `logits` and the next two."""
+    """One stage graph: inputs `image` or (`tokens`, `history`); outputs `logits` and those two."""
 
     file: str
     exit_depth: int
@@ -159,7 +160,7 @@ class TaskBundle:
 
 @dataclass(frozen=True, slots=True)
 class SubmodelBundle:
-    """What a device answers from. `thresholds[i]` is the least confidence that leaves at stage i."""
+    """What a device answers from; `thresholds[i]` is the least confidence to leave at stage i."""
 
     model: ModelSpec
     plan: SubmodelPlan
@@ -188,34 +189,39 @@ def to_bytes(manifest: TaskBundle | SubmodelBundle) -> bytes:
 def task_from_bytes(data: bytes) -> TaskBundle:
     """Read a task manifest; raises UnsupportedVersion or WireError naming what is wrong."""
     values = _envelope(data, "task")
-    programs = _mapping(values, "programs")
-    return _build(
-        TaskBundle,
-        values,
-        programs={name: _program(value) for name, value in programs.items()},
-        predict=_build(Predict, values["predict"], weights=tuple(values["predict"]["weights"])),
-        stages=_stages(values),
-        labels=tuple(str(label) for label in values.get("labels", ())),
-        preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
-    )
+    with _well_formed():
+        predict = _mapping(values, "predict")
+        bundle = _build(
+            TaskBundle,
+            values,
+            programs={n: _program(value) for n, value in _mapping(values, "programs").items()},
+            predict=_build(Predict, predict, weights=tuple(predict["weights"])),
+            stages=_stages(values),
+            labels=tuple(str(label) for label in values.get("labels", ())),
+            preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
+        )
+    named = [program.file for program in bundle.programs.values()]
+    _check_listed([*named, bundle.predict.file, *(s.file for s in bundle.stages)], bundle.files)
+    return bundle
 
 
 def submodel_from_bytes(data: bytes) -> SubmodelBundle:
     """Read a sub-model manifest; raises UnsupportedVersion or WireError naming what is wrong."""
     values = _envelope(data, "submodel")
-    thresholds = tuple(float(t) for t in values.get("thresholds", ()))
-    stages = _stages(values)
-    if len(thresholds) != len(stages):
-        msg = f"the manifest has {len(stages)} stages and {len(thresholds)} thresholds"
+    with _well_formed():
+        bundle = _build(
+            SubmodelBundle,
+            values,
+            stages=_stages(values),
+            thresholds=tuple(float(t) for t in values.get("thresholds", ())),
+            labels=tuple(str(label) for label in values.get("labels", ())),
+            preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
+        )
+    if (found := len(bundle.thresholds)) != (stages := len(bundle.stages)):
+        msg = f"the manifest has {stages} stages and {found} thresholds"
         raise WireError(msg)
-    return _build(
-        SubmodelBundle,
-        values,
-        stages=stages,
-        thresholds=thresholds,
-        labels=tuple(str(label) for label in values.get("labels", ())),
-        preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
-    )
+    _check_listed([bundle.weights, *(s.file for s in bundle.stages)], bundle.files)
+    return bundle
 
 
 def _envelope(data: bytes, kind: str) -> dict[str, Any]:
@@ -260,17 +266,16 @@ def _files(values: Mapping[str, Any]) -> dict[str, FileEntry]:
             msg = f"the manifest names a file {name!r}; only plain names are allowed"
             raise WireError(msg)
         files[name] = built = _build(FileEntry, entry)
-        digest_ok = isinstance(built.sha256, str) and len(built.sha256) == 64
-        if not digest_ok or set(built.sha256) - set("0123456789abcdef"):
+        if len(built.sha256) != 64 or set(built.sha256) - set("0123456789abcdef"):
             msg = f"the manifest's digest of {name!r} is not a sha256"
             raise WireError(msg)
-        if not isinstance(built.size_bytes, int) or built.size_bytes < 0:
+        if built.size_bytes < 0:
             msg = f"the manifest's size of {name!r} is not a byte count"
             raise WireError(msg)
     return files
 
 
-def _program(value: Mapping[str, Any]) -> Program:
+def _program(value: Any) -> Program:
     return _build(
         Program,
         value,
@@ -289,21 +294,46 @@ def _stages(values: Mapping[str, Any]) -> tuple[Stage, ...]:
     )
 
 
-def _each(cls: type[Any], items: Iterable[Mapping[str, Any]]) -> tuple[Any, ...]:
+def _check_listed(named: Iterable[str], files: Mapping[str, FileEntry]) -> None:
+    # Only listed names have been checked to be plain and have a digest.
+    for name in named:
+        if name not in files:
+            msg = f"the manifest uses a file {name!r} that it does not list"
+            raise WireError(msg)
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        msg = f"the manifest is not usable: {error!r}"
+        raise WireError(msg) from error
+
+
+_Entry = TypeVar("_Entry")
+_PLAIN_TYPES: Mapping[Any, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
+def _each(cls: type[_Entry], items: Iterable[Any]) -> tuple[_Entry, ...]:
     return tuple(_build(cls, item) for item in items)
 
 
-def _build(cls: type[Any], values: Mapping[str, Any], **converted: Any) -> Any:
+def _build(cls: type[_Entry], values: Any, **converted: Any) -> _Entry:
     if not isinstance(values, Mapping):
         msg = f"the manifest's {cls.__name__} entry is not an object"
         raise WireError(msg)
-    known = {f.name for f in fields(cls)}
-    if unknown := sorted(set(values) - known):
+    known = {f.name: _PLAIN_TYPES.get(f.type) for f in fields(cls)}  # type: ignore[arg-type]  # cls is one of the dataclasses above
+    if unknown := sorted(set(values) - set(known)):
         msg = f"the manifest has an unknown key {unknown[0]!r} in {cls.__name__}"
         raise WireError(msg)
     chosen = {**values, **converted}
     if "shape" in known and "shape" in chosen:
         chosen["shape"] = tuple(int(extent) for extent in chosen["shape"])
+    for name, value in chosen.items():
+        if (types := known[name]) and (isinstance(value, bool) or not isinstance(value, types)):
+            msg = f"the manifest's {cls.__name__} entry has {name} = {value!r}"
+            raise WireError(msg)
     try:
         return cls(**chosen)
     except TypeError as error:

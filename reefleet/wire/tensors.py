@@ -109,7 +109,7 @@ class CodebookTensor:
 
     def decode(self) -> NDArray[np.float32]:
         """Each code's center, as float32."""
-        return self.centers[self.codes]
+        return np.asarray(self.centers[self.codes])
 
 
 EncodedTensor = Float32Tensor | Float16Tensor | Int8BlocksTensor | CodebookTensor

@@ -51,7 +51,7 @@ def test_an_error_stays_on_one_json_line() -> None:
     stream = io.StringIO()
     logs.configure(stream=stream)
     try:
-        raise ValueError
+        int("none")
     except ValueError:
         logger.exception("failed")
     (line,) = stream.getvalue().splitlines()

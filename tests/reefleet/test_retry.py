@@ -27,7 +27,9 @@ def test_a_total_of_zero_means_no_further_attempt() -> None:
 def test_jitter_only_shortens_a_wait_and_by_no_more_than_its_share(seed: int, share: float) -> None:
     plain = Retry(base_s=1, factor=3, ceiling_s=20, jitter=0)
     random_one = Retry(base_s=1, factor=3, ceiling_s=20, jitter=share)
-    waits = zip(plain.delays(random.Random(seed)), random_one.delays(random.Random(seed)))
+    waits = zip(
+        plain.delays(random.Random(seed)), random_one.delays(random.Random(seed)), strict=False
+    )
     for full, drawn in islice(waits, 6):
         assert full * (1 - share) <= drawn <= full
 

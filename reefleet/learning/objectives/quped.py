@@ -92,10 +92,10 @@ def personal_step(
     moved, velocity = descend(personal, gradients[0], velocity, rate, settings.momentum)
     books = {}
     for name, book in centers.items():
-        drawn = proximal_weights(moved[name].reshape(-1), book, rate * scalars["proximal"])
+        drawn, index = proximal_weights(moved[name].reshape(-1), book, rate * scalars["proximal"])
         moved[name] = _unless(scalars["freeze"], personal[name], drawn.reshape(moved[name].shape))
         shifted = book - scalars["center_rate"] * _normalised(gradients[1][name], personal[name])
-        pulled = proximal_centers(shifted.sort(0).values, drawn, scalars["center_pull"])
+        pulled = proximal_centers(shifted, drawn, index, scalars["center_pull"])
         books[name] = _unless(scalars["freeze"], book, pulled)
     return {
         **renamed(moved, "personal"),

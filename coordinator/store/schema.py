@@ -43,7 +43,7 @@ tokens = Table(
     Column("expires_at", Float, nullable=False),
     Column("used_at", Float),
     _text("request_sha256"),
-    Column("certificate", LargeBinary, nullable=False, server_default=""),
+    Column("certificate", LargeBinary, nullable=False),
 )
 
 devices = Table(
@@ -143,7 +143,7 @@ uploads = Table(
     "uploads",
     metadata,
     Column("lease", ForeignKey("assignments.lease"), primary_key=True),
-    Column("sha256", String(64), primary_key=True),
+    _digest("sha256"),
     Column("size_bytes", Integer, nullable=False),
 )
 

@@ -1,0 +1,213 @@
+"""The services on the wire: decode, delegate, encode; refusals end as the caller's own errors."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from coordinator import records as r
+from coordinator.clock import Clock
+from coordinator.personal import take_report
+from coordinator.planning import Planning
+from coordinator.presence import Presence
+from coordinator.registry import Registry
+from coordinator.rounds import Finished, Rounds, Wait
+from coordinator.store import Store
+from coordinator.updates import Updates
+from reefleet import logs
+from reefleet.blobs import BlobStore
+from reefleet.errors import Rejected
+from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.rpc.status import refusals
+from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
+from reefleet.wire import convert
+
+logger = logging.getLogger(__name__)
+
+_KINDS = {
+    r.FEDERATE: fleet_pb2.TASK_KIND_FEDERATE,
+    r.PERSONALIZE: fleet_pb2.TASK_KIND_PERSONALIZE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Everything the services delegate to; `wake` lets the scheduler look again."""
+
+    store: Store
+    blobs: BlobStore
+    registry: Registry
+    presence: Presence
+    planning: Planning
+    rounds: Rounds
+    updates: Updates
+    clock: Clock
+    rounds_total: int
+    wake: Callable[[], None]
+
+
+class EnrollmentService(fleet_pb2_grpc.EnrollmentServiceServicer):
+    """Trades tokens for certificates; callers show no certificate."""
+
+    def __init__(
+        self, registry: Registry, manifest_key: bytes, fleet_port: Callable[[], int]
+    ) -> None:
+        self._registry = registry
+        self._manifest_key = manifest_key
+        self._fleet_port = fleet_port
+
+    def Enroll(  # noqa: N802  # gRPC names it
+        self, request: fleet_pb2.EnrollRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.EnrollResponse:
+        """Trade a one-time token and a certificate request for a device certificate."""
+        with refusals(context):
+            enrolled = self._registry.enroll(request.token, request.certificate_request)
+            return fleet_pb2.EnrollResponse(
+                device_id=enrolled.device_id,
+                certificate=enrolled.certificate,
+                manifest_key=self._manifest_key,
+                fleet_port=self._fleet_port(),
+            )
+
+
+class FleetService(fleet_pb2_grpc.FleetServiceServicer):
+    """The rounds as devices see them."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def ReportProfile(  # noqa: N802
+        self, request: fleet_pb2.ReportProfileRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.ReportProfileResponse:
+        """Keep the board's profile and plan its sub-model."""
+        with _caller(context, self._rooms) as device:
+            self._rooms.planning.report(device, convert.profile_from_pb(request.profile))
+            return fleet_pb2.ReportProfileResponse()
+
+    def NextTask(  # noqa: N802
+        self, _request: fleet_pb2.NextTaskRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.NextTaskResponse:
+        """Say what to do now."""
+        with _caller(context, self._rooms) as device:
+            if device.profile is None:
+                msg = f"report the profile of {device.device_id} before asking for work"
+                raise Rejected(msg)
+            found = self._rooms.rounds.next_task(device.device_id)
+            if isinstance(found, Wait):
+                return fleet_pb2.NextTaskResponse(wait_ms=found.ms)
+            if isinstance(found, Finished):
+                return fleet_pb2.NextTaskResponse(finished=fleet_pb2.Finished())
+            return fleet_pb2.NextTaskResponse(task=self._task(found))
+
+    def OpenUpdate(  # noqa: N802
+        self, request: fleet_pb2.OpenUpdateRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.OpenUpdateResponse:
+        """Open or resume an upload."""
+        with _caller(context, self._rooms) as device:
+            announced = _artifact(request.update)
+            offset = self._rooms.updates.open(device.device_id, request.lease, announced)
+            return fleet_pb2.OpenUpdateResponse(offset=offset)
+
+    def PutChunk(  # noqa: N802
+        self, request: fleet_pb2.PutChunkRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.PutChunkResponse:
+        """Take a chunk of an upload."""
+        with _caller(context, self._rooms) as device:
+            offset = self._rooms.updates.put(
+                device.device_id, request.lease, request.sha256, request.offset, request.data
+            )
+            return fleet_pb2.PutChunkResponse(offset=offset)
+
+    def CommitUpdate(  # noqa: N802
+        self, request: fleet_pb2.CommitUpdateRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.CommitUpdateResponse:
+        """Check the whole update and make it durable."""
+        with _caller(context, self._rooms) as device:
+            try:
+                repeated = self._rooms.updates.commit(
+                    device.device_id,
+                    request.lease,
+                    _artifact(request.update),
+                    request.samples,
+                    convert.metrics_from_pb(request.metrics).to_json(),
+                )
+            finally:
+                self._rooms.wake()  # a refusal too may have been the last the round waited for
+            return fleet_pb2.CommitUpdateResponse(repeated=repeated)
+
+    def ReportPersonal(  # noqa: N802
+        self, request: fleet_pb2.ReportPersonalRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.ReportPersonalResponse:
+        """Keep the figures of a device's personal sub-model."""
+        with _caller(context, self._rooms) as device:
+            take_report(
+                self._rooms.store,
+                self._rooms.clock,
+                device.device_id,
+                request.lease,
+                convert.metrics_from_pb(request.metrics),
+                convert.early_exit_from_pb(request.early_exit),
+            )
+            return fleet_pb2.ReportPersonalResponse()
+
+    def _task(self, work: r.Assignment) -> fleet_pb2.Task:
+        return fleet_pb2.Task(
+            kind=_KINDS[work.kind],
+            lease=work.lease,
+            round=work.round,
+            rounds_total=self._rooms.rounds_total,
+            base_version=work.base_version,
+            plan=convert.plan_to_pb(work.plan),
+            manifest=_reference(work.manifest),
+            manifest_signature=work.signature,
+            weights=_reference(work.weights),
+            deadline_s=max(1, math.ceil(self._rooms.rounds.seconds_left())),
+        )
+
+
+class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
+    """Blobs in chunks, to the devices that have been assigned them."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+
+    def FetchChunk(  # noqa: N802
+        self, request: artifact_pb2.FetchChunkRequest, context: grpc.ServicerContext
+    ) -> artifact_pb2.FetchChunkResponse:
+        """Send a piece of a blob."""
+        with _caller(context, self._rooms) as device:
+            if not self._rooms.store.may_fetch(device.device_id, request.sha256):
+                msg = f"{device.device_id} has not been assigned {request.sha256[:64]!r}"
+                raise Rejected(msg)
+            total = self._rooms.blobs.size(request.sha256)
+            if request.offset > total:
+                msg = f"offset {request.offset} is beyond the {total} bytes of this file"
+                raise Rejected(msg)
+            most = min(request.max_bytes or CHUNK_BYTES, CHUNK_BYTES)
+            data = self._rooms.blobs.read_chunk(request.sha256, request.offset, most)
+            return artifact_pb2.FetchChunkResponse(data=data, total_bytes=total)
+
+
+@contextmanager
+def _caller(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[r.Device]:
+    """The device behind a call; errors inside become its refusal."""
+    with refusals(context):
+        certificates = context.auth_context().get("x509_pem_cert") or [b""]
+        device = rooms.registry.identify(certificates[0])
+        with logs.context(device_id=device.device_id):
+            if rooms.presence.note(device.device_id):
+                rooms.wake()
+            yield device
+
+
+def _artifact(message: artifact_pb2.ArtifactRef) -> r.Artifact:
+    return r.Artifact(message.sha256, message.size_bytes)
+
+
+def _reference(artifact: r.Artifact) -> artifact_pb2.ArtifactRef:
+    return artifact_pb2.ArtifactRef(sha256=artifact.sha256, size_bytes=artifact.size_bytes)

@@ -1,0 +1,16 @@
+"""The coordinator's state: one class over one SQLite file, the only place with SQL."""
+
+from __future__ import annotations
+
+from coordinator.store.fleet import FleetState
+from coordinator.store.run import RunState
+
+
+class Store(FleetState, RunState):
+    """State in the file at `path`, made where it does not exist; safe to use from many threads.
+
+    Every method is one transaction, durable when it returns. Raises StoreFull or StoreError.
+    """
+
+
+__all__ = ["Store"]

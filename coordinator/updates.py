@@ -1,0 +1,186 @@
+"""Uploads of updates: announced, received in chunks, checked whole, then acknowledged as durable.
+
+Whatever is refused changes nothing but the list of refusals. Where the content itself is bad,
+sending it again cannot help, so that device's work in the round ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from coordinator import records as r
+from coordinator.clock import Clock
+from coordinator.config import UpdatePolicy
+from coordinator.store import Store
+from coordinator.versions import Versions, norm
+from reefleet.errors import (
+    ChecksumMismatch,
+    PayloadTooLarge,
+    ReefleetError,
+    Rejected,
+    TruncatedPayload,
+    WireError,
+)
+from reefleet.model import parameter_count, tensor_shapes
+from reefleet.rpc.limits import CHUNK_BYTES, max_update_bytes
+from reefleet.wire.codecs import decode_update
+
+logger = logging.getLogger(__name__)
+
+_STRIPES = 64  # calls about one lease take turns; different leases seldom meet
+
+
+class Updates:
+    """The way of an update from a device into the store; safe to call from many threads."""
+
+    def __init__(
+        self, store: Store, versions: Versions, policy: UpdatePolicy, clock: Clock
+    ) -> None:
+        self._store = store
+        self._blobs = versions.blobs
+        self._versions = versions
+        self._policy = policy
+        self._clock = clock
+        self._turns = [threading.Lock() for _ in range(_STRIPES)]
+
+    def open(self, device_id: str, lease: str, announced: r.Artifact) -> int:
+        """Announce or resume an upload; the offset to go on from.
+
+        Raises Rejected where the work is over, PayloadTooLarge, WireError for a bad digest.
+        """
+        work = self._work(device_id, lease)
+        self._blobs.path(announced.sha256)  # refuses text that is no digest
+        with self._turn(lease):
+            if self._is_repeated(work, announced.sha256):
+                return announced.size_bytes
+            limit = max_update_bytes(parameter_count(self._versions.spec, work.plan.exit_depth))
+            if announced.size_bytes > limit:
+                msg = f"an update of {announced.size_bytes} bytes is over the limit of {limit}"
+                self._note(work, announced.sha256, PayloadTooLarge(msg), ends_work=False)
+                raise PayloadTooLarge(msg)
+            earlier = self._store.upload(lease)
+            if earlier and earlier.sha256 != announced.sha256:
+                self._blobs.drop_partials(lease)  # one upload at a time, or disks fill up
+            self._store.set_upload(lease, announced)
+            if self._blobs.has(announced.sha256):
+                return announced.size_bytes
+            return self._blobs.partial_size(lease, announced.sha256)
+
+    def put(self, device_id: str, lease: str, sha256: str, offset: int, data: bytes) -> int:
+        """Take a chunk; the offset of the next one. Raises as `open`, and WireError for a gap."""
+        if len(data) > CHUNK_BYTES:
+            msg = f"a chunk of {len(data)} bytes is over the limit of {CHUNK_BYTES}"
+            raise PayloadTooLarge(msg)
+        work = self._work(device_id, lease)
+        with self._turn(lease):
+            if self._is_repeated(work, sha256):
+                return offset + len(data)
+            total = self._announced(lease, sha256).size_bytes
+            return self._blobs.append(lease, sha256, offset, data, total)
+
+    def commit(
+        self,
+        device_id: str,
+        lease: str,
+        announced: r.Artifact,
+        samples: int,
+        metrics: Mapping[str, Any],
+    ) -> bool:
+        """Check the whole update and make it durable; True where it was durable before.
+
+        Raises Rejected (work over, another update came first, norm or samples out of bounds),
+        TruncatedPayload, ChecksumMismatch, TensorMismatch, NonFiniteValues, another WireError.
+        """
+        work = self._work(device_id, lease)
+        with self._turn(lease):
+            if self._is_repeated(work, announced.sha256):
+                return True
+            self._receive(work, announced)
+            try:
+                self._check(work, announced.sha256, samples)
+            except (WireError, Rejected) as error:
+                self._note(work, announced.sha256, error, ends_work=True)
+                raise
+            accepted = r.Update(
+                round=work.round,
+                device_id=device_id,
+                artifact=announced,
+                samples=samples,
+                depth=work.plan.exit_depth,
+                metrics=metrics,
+                accepted_at=self._clock.wall(),
+            )
+            self._store.accept(lease, accepted)
+        logger.info("Update accepted", extra={"bytes": announced.size_bytes, "samples": samples})
+        return False
+
+    def _work(self, device_id: str, lease: str) -> r.Assignment:
+        work = self._store.assignment(lease)
+        if work is None or work.device_id != device_id or work.kind != r.FEDERATE:
+            msg = f"lease {lease[:64]!r} is not federated work of this device"
+            raise Rejected(msg)
+        return work
+
+    def _is_repeated(self, work: r.Assignment, sha256: str) -> bool:
+        """Whether this very update is durable already; raises Rejected where work is over."""
+        if stored := self._store.update(work.round, work.device_id):
+            if stored.artifact.sha256 == sha256:
+                return True
+            msg = f"round {work.round} already holds another update of this device"
+            raise Rejected(msg)
+        current = self._store.assignment(work.lease) or work
+        if current.state != r.OPEN:
+            msg = f"the work of round {work.round} is over for this device: {current.reason}"
+            if current.state == r.EXPIRED:
+                self._note(work, sha256, Rejected(msg), ends_work=False)
+            raise Rejected(msg)
+        return False
+
+    def _receive(self, work: r.Assignment, announced: r.Artifact) -> None:
+        expected = self._announced(work.lease, announced.sha256)
+        if expected != announced:
+            msg = f"the upload was announced with {expected.size_bytes} bytes"
+            raise Rejected(msg)
+        if self._blobs.has(announced.sha256):
+            return  # a crash came between the blob and its transaction
+        held = self._blobs.partial_size(work.lease, announced.sha256)
+        if held < announced.size_bytes:
+            msg = f"only {held} of the {announced.size_bytes} bytes of the update have arrived"
+            raise TruncatedPayload(msg)
+        try:
+            self._blobs.finish(work.lease, announced.sha256)
+        except ChecksumMismatch as error:
+            self._note(work, announced.sha256, error, ends_work=False)
+            raise
+
+    def _announced(self, lease: str, sha256: str) -> r.Artifact:
+        found = self._store.upload(lease)
+        if found and found.sha256 == sha256:
+            return found
+        msg = "this update was not announced; open the upload first"
+        raise Rejected(msg)
+
+    def _check(self, work: r.Assignment, sha256: str, samples: int) -> None:
+        if not 1 <= samples <= self._policy.max_samples:
+            msg = f"{samples} samples is not within 1 and {self._policy.max_samples}"
+            raise Rejected(msg)
+        depth = work.plan.exit_depth
+        delta = decode_update(self._blobs.read(sha256), tensor_shapes(self._versions.spec, depth))
+        limit = self._policy.max_norm_ratio * self._versions.cut(work.base_version, depth).norm
+        if not (found := norm(delta)) <= limit:
+            msg = f"the update's norm {found:.4g} is over the bound of {limit:.4g}"
+            raise Rejected(msg)
+
+    def _note(
+        self, work: r.Assignment, sha256: str, error: ReefleetError, *, ends_work: bool
+    ) -> None:
+        reason = str(error)
+        refusal = r.Refusal(work.round, work.device_id, sha256, reason, self._clock.wall())
+        self._store.refuse(refusal, work.lease if ends_work else None)
+        logger.warning("Update refused", extra={"reason": reason, "work_ended": ends_work})
+
+    def _turn(self, lease: str) -> threading.Lock:
+        return self._turns[hash(lease) % _STRIPES]

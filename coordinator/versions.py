@@ -1,0 +1,56 @@
+"""Shared models by version: packed float32 blobs, loaded whole or cut to a sub-model's tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.records import Artifact, Cut
+from coordinator.store import Store
+from reefleet.blobs import BlobStore
+from reefleet.errors import StoreError
+from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.wire.codecs import decode_update
+from reefleet.wire.tensors import Float32Tensor, pack_tensors
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The models of one run, kept in `store` and `blobs`."""
+
+    store: Store
+    blobs: BlobStore
+    spec: ModelSpec
+
+    def keep(self, model: Tensors) -> Artifact:
+        """Store a model's blob; it is no version before the store says so."""
+        data = pack_tensors({name: Float32Tensor(value) for name, value in model.items()})
+        return Artifact(self.blobs.put(data), len(data))
+
+    def load(self, number: int) -> dict[str, NDArray[np.float32]]:
+        """All tensors of a version; raises StoreError where there is none."""
+        if (version := self.store.version(number)) is None:
+            msg = f"there is no version {number} of the shared model"
+            raise StoreError(msg)
+        return decode_update(self.blobs.read(version.artifact.sha256), tensor_shapes(self.spec))
+
+    def cut(self, number: int, depth: int) -> Cut:
+        """The packed weights that a sub-model of `depth` blocks holds; cut once, then kept."""
+        if found := self.store.cut(number, depth):
+            return found
+        model = self.load(number)
+        held = {name: model[name] for name in tensor_shapes(self.spec, depth)}
+        cut = Cut(number, depth, self.keep(held), norm(held))
+        self.store.add_cut(cut)
+        return cut
+
+
+def norm(values: Tensors) -> float:
+    """Euclidean norm over all tensors, in float64."""
+    return math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in values.values()))

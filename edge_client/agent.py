@@ -1,0 +1,107 @@
+"""The resident loop of a device: report, ask, work, push; one process from boot to stop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+
+from devices.profile import DeviceProfile
+from edge_client.client import Client
+from edge_client.delivery import deliver, deliver_all
+from edge_client.federate import federate
+from edge_client.personalize import personalize
+from edge_client.stopping import StopFlag, Stopped
+from edge_client.task import FEDERATE, Finished, Task, Wait
+from reefleet import logs
+from reefleet.errors import NotEnrolled, ReefleetError, TlsFailure
+from reefleet.retry import Retry
+
+logger = logging.getLogger(__name__)
+
+FATAL = (NotEnrolled, TlsFailure)  # working again mends neither
+BACKOFF = Retry(base_s=0.5, ceiling_s=120.0)
+
+
+class Agent:
+    """Works for its coordinator until the run is over or a stop is asked for."""
+
+    def __init__(self, client: Client, profile: DeviceProfile, stop: StopFlag) -> None:
+        """Take a client that is ready to call; nothing happens before `run`."""
+        self._client = client
+        self._profile = profile
+        self._stop = stop
+        self._rng = random.Random()  # noqa: S311 - jitter, not a secret
+        self._failures = 0
+        self._backoff = self._delays()
+
+    def run(self) -> None:
+        """Return when stopped or, with `until_finished`, when the run is over.
+
+        With `until_finished`, raises the last error once too many pieces of work in a row failed;
+        else a failure is logged and the loop goes on. NotEnrolled and TlsFailure always end it.
+        """
+        with logs.context(device_id=self._client.device_id):
+            try:
+                self._until_done(self._begin)
+                self._until_done(self._turn)
+            except Stopped:
+                logger.info("stopped")
+
+    def _begin(self) -> bool:
+        self._client.coordinator.report_profile(self._profile)
+        logger.info("profile reported", extra={"board": self._profile.board})
+        deliver_all(self._client)
+        return True
+
+    def _turn(self) -> bool:
+        """One question and what follows from it; True where the run is over."""
+        self._stop.check()
+        answer = self._client.coordinator.next_task()
+        if isinstance(answer, Task):
+            with logs.context(round_number=answer.round):
+                self._work(answer)
+            return False
+        if isinstance(answer, Wait):
+            self._stop.wait(answer.seconds)
+            return False
+        return self._over(answer)
+
+    def _work(self, task: Task) -> None:
+        logger.info("task taken", extra={"kind": task.kind, "of": task.rounds_total})
+        if task.kind == FEDERATE:
+            deliver(self._client, federate(self._client, task))
+        else:
+            personalize(self._client, task)
+
+    def _over(self, _finished: Finished) -> bool:
+        if self._client.config.until_finished:
+            logger.info("run finished")
+            return True
+        self._stop.wait(self._client.config.idle_s)
+        return False
+
+    def _until_done(self, step: Callable[[], bool]) -> None:
+        """Repeat `step` until it says it is done, through failures."""
+        while True:
+            try:
+                if step():
+                    return
+            except (Stopped, *FATAL):  # noqa: PERF203
+                raise
+            except Exception as error:  # noqa: BLE001 - the outermost loop must outlive its work
+                self._failed(error)
+            else:
+                self._failures, self._backoff = 0, self._delays()
+
+    def _failed(self, error: Exception) -> None:
+        self._failures += 1
+        known = isinstance(error, ReefleetError)
+        facts = {"reason": str(error), "kind": type(error).__name__, "failures": self._failures}
+        logger.error("work failed", extra=facts, exc_info=None if known else error)
+        if self._client.config.until_finished and self._failures >= self._client.config.failures:
+            raise error
+        self._stop.wait(next(self._backoff))
+
+    def _delays(self) -> Iterator[float]:
+        return BACKOFF.delays(self._rng)

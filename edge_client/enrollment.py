@@ -1,0 +1,151 @@
+"""Becoming a device of a fleet: a key made here, a certificate for it, kept in one folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_client import folder
+from reefleet.blobs import write_atomic
+from reefleet.errors import DamagedFile, InputError, MissingFile, NotEnrolled, WireError
+from reefleet.rpc import identity
+from reefleet.rpc.identity import Identity
+from reefleet.rpc.limits import CALL_TIMEOUT_S
+
+FOLDER = "identity"
+CERTIFICATE_FILE = "device.crt"
+KEY_FILE = "device.key"
+CA_FILE = "ca.crt"
+FACTS_FILE = "enrollment.json"
+MANIFEST_KEY_BYTES = 32
+MAX_CERTIFICATE_BYTES = 64 << 10
+_DEVICE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """Who this device is, and where its fleet is."""
+
+    device_id: str
+    board: str
+    address: str  # "host:port" of the mutual-TLS services
+    manifest_key: bytes
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an operator gives to enroll a device."""
+
+    server: str  # "host:port" of the enrollment service
+    ca: Path
+    token: str
+    board: str
+
+
+def enroll(request: Request, state: Path, *, force: bool = False) -> Enrollment:
+    """Trade the token for a certificate and keep both below `state`; the key never leaves.
+
+    Raises InputError where the folder holds an identity already and `force` is not given,
+    MissingFile, NotEnrolled or Rejected (token), CoordinatorUnavailable, TlsFailure.
+    """
+    target = state / FOLDER
+    folder.recover(target)
+    if target.exists() and not force:
+        msg = f"{state} already holds a device's identity; give --force to replace it"
+        raise InputError(msg)
+    host = _host(request.server)
+    ca = _read(request.ca, "the CA file")
+    key = identity.new_key()
+    answer = _ask(request, ca, key)
+    if not 0 < answer.fleet_port < 1 << 16 or len(answer.manifest_key) != MANIFEST_KEY_BYTES:
+        msg = f"the coordinator at {request.server} answered without a usable port and manifest key"
+        raise WireError(msg)
+    enrolled = Enrollment(
+        device_id=answer.device_id,
+        board=request.board,
+        address=f"{host}:{answer.fleet_port}",
+        manifest_key=answer.manifest_key,
+        identity=Identity(identity.certificate_pem(answer.certificate), key, ca),
+    )
+    state.mkdir(parents=True, exist_ok=True)
+    _write(target, enrolled)
+    return enrolled
+
+
+def load(state: Path) -> Enrollment:
+    """The identity below `state`; raises NotEnrolled where there is none, DamagedFile."""
+    target = state / FOLDER
+    folder.recover(target)
+    if not (target / FACTS_FILE).is_file():
+        msg = f"{state} holds no identity; run 'reefleet edge enroll' first"
+        raise NotEnrolled(msg)
+    try:
+        facts: Mapping[str, Any] = json.loads((target / FACTS_FILE).read_text(encoding="utf-8"))
+        return Enrollment(
+            device_id=str(facts["device_id"]),
+            board=str(facts["board"]),
+            address=str(facts["address"]),
+            manifest_key=bytes.fromhex(facts["manifest_key"]),
+            identity=Identity(
+                (target / CERTIFICATE_FILE).read_bytes(),
+                (target / KEY_FILE).read_bytes(),
+                (target / CA_FILE).read_bytes(),
+            ),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"the identity in {target} cannot be read: {error}; enroll again with --force"
+        raise DamagedFile(msg) from error
+
+
+def _ask(request: Request, ca: bytes, key: bytes) -> Any:
+    from reefleet.rpc import channel, status
+    from reefleet.v1 import fleet_pb2, fleet_pb2_grpc
+
+    message = fleet_pb2.EnrollRequest(
+        token=request.token, certificate_request=identity.certificate_request(key)
+    )
+    opened = channel.enrollment_channel(request.server, ca)
+    with opened, status.translated(request.server):
+        stub = fleet_pb2_grpc.EnrollmentServiceStub(opened)
+        answer = stub.Enroll(message, timeout=CALL_TIMEOUT_S)
+    if not _DEVICE_ID.fullmatch(answer.device_id) or not answer.certificate:
+        msg = f"the coordinator at {request.server} answered without a device id and certificate"
+        raise WireError(msg)
+    return answer
+
+
+def _write(target: Path, enrolled: Enrollment) -> None:
+    building = folder.begin(target)
+    # Temporary files are made with mode 0600 and renamed, so the key is never readable by others.
+    write_atomic(building / KEY_FILE, enrolled.identity.key)
+    write_atomic(building / CERTIFICATE_FILE, enrolled.identity.certificate)
+    write_atomic(building / CA_FILE, enrolled.identity.ca)
+    facts = {
+        "device_id": enrolled.device_id,
+        "board": enrolled.board,
+        "address": enrolled.address,
+        "manifest_key": enrolled.manifest_key.hex(),
+    }
+    write_atomic(building / FACTS_FILE, json.dumps(facts, sort_keys=True).encode())
+    folder.publish(target)
+
+
+def _host(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        msg = f"--server is {server!r}; it must be HOST:PORT"
+        raise InputError(msg)
+    return host
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{what} {path} cannot be read: {error.strerror}"
+        raise MissingFile(msg) from error

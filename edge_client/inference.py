@@ -1,0 +1,232 @@
+"""Answers from a sub-model bundle: stage by stage, leaving at the first confident exit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_client import runtime
+from edge_client.thresholds import confidence
+from reefleet.blobs import sha256_hex
+from reefleet.errors import (
+    ChecksumMismatch,
+    InputError,
+    MissingFile,
+    TensorMismatch,
+    TruncatedPayload,
+    WireError,
+)
+from reefleet.model import parameter_count, tensor_shapes
+from reefleet.wire.codebook import Grid
+from reefleet.wire.manifest import (
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    Initializer,
+    Stage,
+    SubmodelBundle,
+    submodel_from_bytes,
+)
+from reefleet.wire.tensors import (
+    MAX_HEADER_BYTES,
+    CodebookTensor,
+    EncodedTensor,
+    unpack_tensors,
+)
+
+MANIFEST_FILE = "manifest.json"
+MAX_GRAPH_BYTES = 256 << 20
+
+CHAINED = "_out"
+
+Values = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer: what, how sure, after how many blocks, in what time."""
+
+    label: str
+    class_index: int
+    confidence: float
+    exit_depth: int
+    milliseconds: float
+
+
+class EarlyExitModel:
+    """A sub-model ready to answer: one session a stage over one shared set of weights."""
+
+    def __init__(
+        self, manifest: SubmodelBundle, graphs: Mapping[str, bytes], weights: bytes, threads: int
+    ) -> None:
+        """Build every stage; raises WireError where graphs, weights and manifest disagree."""
+        self.manifest = manifest
+        self.thresholds = manifest.thresholds
+        forms = _Forms(_checked_weights(manifest, weights))
+        self._stages = [
+            _StageSession(stage, graphs[stage.file], forms, threads) for stage in manifest.stages
+        ]
+        pre = manifest.preprocessing
+        self._image_shape = (1, pre.channels, pre.size, pre.size)
+        self._forms = forms  # the sessions read from its arrays
+
+    @classmethod
+    def open(cls, folder: Path, threads: int = 1) -> EarlyExitModel:
+        """Open a bundle folder; every file is checked against its digest before it is used.
+
+        Raises MissingFile, ChecksumMismatch, UnsupportedVersion or WireError.
+        """
+        if not (folder / MANIFEST_FILE).is_file():
+            msg = f"{folder} is no sub-model bundle: it has no {MANIFEST_FILE}"
+            raise MissingFile(msg)
+        manifest = submodel_from_bytes(_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        named = {manifest.weights, *(stage.file for stage in manifest.stages)}
+        files = {name: _verified(folder / name, manifest.files[name]) for name in sorted(named)}
+        return cls(manifest, files, files[manifest.weights], threads)
+
+    @property
+    def exit_depths(self) -> tuple[int, ...]:
+        """Blocks kept at each exit, shallow to deep."""
+        return tuple(stage.exit_depth for stage in self.manifest.stages)
+
+    def answer(self, image: NDArray[np.float32], *, full_depth: bool = False) -> Answer:
+        """Answer one normalised image [1, C, H, W]; `full_depth` ignores all thresholds."""
+        self._require_image(image)
+        begun = time.perf_counter()
+        outputs: dict[str, Values] = {"image": image}
+        last = len(self._stages) - 1
+        for index, stage in enumerate(self._stages):
+            outputs = stage.run(outputs)
+            if full_depth and index < last:
+                continue
+            logits = outputs["logits"][0]
+            sure = float(confidence(logits))
+            if index == last or sure >= self.thresholds[index]:
+                break
+        elapsed = (time.perf_counter() - begun) * 1000
+        chosen = int(logits.argmax())
+        label = self.manifest.labels[chosen]
+        return Answer(label, chosen, sure, self.exit_depths[index], elapsed)
+
+    def logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits [E, classes] of every exit for one normalised image [1, C, H, W]."""
+        self._require_image(image)
+        outputs: dict[str, Values] = {"image": image}
+        rows = []
+        for stage in self._stages:
+            outputs = stage.run(outputs)
+            rows.append(outputs["logits"][0])
+        return np.stack(rows)
+
+    def _require_image(self, image: NDArray[np.float32]) -> None:
+        if image.shape != self._image_shape or image.dtype != np.float32:
+            msg = f"the model reads float32 {self._image_shape}, found {image.dtype} {image.shape}"
+            raise InputError(msg)
+
+
+class _StageSession:
+    """One stage graph with its weights in place."""
+
+    def __init__(self, stage: Stage, graph: bytes, forms: _Forms, threads: int) -> None:
+        weights = {item.name: forms.of(item) for item in stage.initializers}
+        self._session = runtime.open_session(graph, stage.file, threads, weights)
+        self._file = stage.file
+        self._inputs = [node.name for node in self._session.get_inputs()]
+        # A graph cannot name an output as it names an input, so the chained ones end in `_out`.
+        names = [node.name for node in self._session.get_outputs()]
+        self._outputs = [name.removesuffix(CHAINED) for name in names]
+        if set(self._inputs) not in ({"image"}, {"tokens", "history"}):
+            msg = f"the stage graph {stage.file} has inputs {self._inputs}"
+            raise TensorMismatch(msg)
+        if "logits" not in self._outputs:
+            msg = f"the stage graph {stage.file} has no output 'logits'"
+            raise TensorMismatch(msg)
+
+    def run(self, values: Mapping[str, Values]) -> dict[str, Values]:
+        """Outputs of this stage from those of the one before; raises WireError."""
+        if missing := [name for name in self._inputs if name not in values]:
+            msg = f"the stage before {self._file} gives no {missing[0]!r}"
+            raise WireError(msg)
+        feeds = {name: values[name] for name in self._inputs}
+        found = runtime.run(self._session, feeds, self._file)
+        return dict(zip(self._outputs, found, strict=True))
+
+
+class _Forms:
+    """Weights in the forms that stage graphs want; each is made once and shared by all stages."""
+
+    def __init__(self, tensors: Mapping[str, EncodedTensor]) -> None:
+        self._tensors = tensors
+        self._made: dict[tuple[str, str], Values] = {}
+
+    def of(self, item: Initializer) -> Values:
+        """The initializer's array; raises TensorMismatch or WireError naming it."""
+        key = (item.source, item.form)
+        if key not in self._made:
+            tensor = self._tensors.get(item.source)
+            if tensor is None:
+                msg = f"the initializer {item.name!r} wants {item.source!r}, which is not packed"
+                raise TensorMismatch(msg)
+            self._made[key] = _in_form(item, tensor)
+        return self._made[key]
+
+
+def _in_form(item: Initializer, tensor: EncodedTensor) -> Values:
+    if item.form == "float32":
+        return np.ascontiguousarray(tensor.decode())
+    if item.form == "transposed":
+        return np.ascontiguousarray(tensor.decode().T)
+    if not isinstance(tensor, CodebookTensor) or not isinstance(tensor.codebook, Grid):
+        msg = f"the initializer {item.name!r} wants {item.source!r} on the int8 grid; it is not"
+        raise TensorMismatch(msg)
+    if item.form == "int8-transposed":
+        return np.ascontiguousarray(tensor.codebook.steps[tensor.codes].T)
+    if item.form == "scale":
+        return np.array(tensor.codebook.scale, np.float32)
+    msg = f"the initializer {item.name!r} has the unknown form {item.form!r}"
+    raise WireError(msg)
+
+
+def _checked_weights(manifest: SubmodelBundle, data: bytes) -> dict[str, EncodedTensor]:
+    model, depth = manifest.model, manifest.plan.exit_depth
+    tensors = unpack_tensors(data, 4 * parameter_count(model, depth))
+    expected = tensor_shapes(model, depth)
+    for name in sorted(expected.keys() ^ tensors.keys()):
+        state = "missing" if name in expected else "unknown"
+        msg = f"tensor {name!r} of {manifest.weights} is {state}"
+        raise TensorMismatch(msg)
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name]:
+            msg = f"tensor {name!r} has shape {tensor.shape}, the model needs {expected[name]}"
+            raise TensorMismatch(msg)
+    if len(manifest.labels) != model.classes:
+        msg = f"the manifest has {len(manifest.labels)} labels for {model.classes} classes"
+        raise WireError(msg)
+    return tensors
+
+
+def _verified(path: Path, entry: FileEntry) -> bytes:
+    data = _bounded(path, min(entry.size_bytes, MAX_GRAPH_BYTES + MAX_HEADER_BYTES))
+    if len(data) < entry.size_bytes:
+        msg = f"{path} has {len(data)} bytes, the manifest says {entry.size_bytes}"
+        raise TruncatedPayload(msg)
+    if sha256_hex(data) != entry.sha256:
+        msg = f"{path} is not the file that the manifest names; fetch the bundle again"
+        raise ChecksumMismatch(msg)
+    return data
+
+
+def _bounded(path: Path, max_bytes: int) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            msg = f"{path} has {size} bytes, {max_bytes} were expected"
+            raise ChecksumMismatch(msg)
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise MissingFile(msg) from error

@@ -1,0 +1,87 @@
+"""What the demo measured on each device, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One device at the end: its plan and its own figures on its test images."""
+
+    device: str
+    exit_depth: int
+    bits: int
+    shared_accuracy: float
+    personal_accuracy: float
+    early_accuracy: float
+    full_depth_accuracy: float
+    packed_bytes: int
+    full_model_bytes: int
+    mean_exit_depth: float
+    early_p50_ms: float
+    full_depth_p50_ms: float
+    bytes_down: int
+    bytes_up: int
+    peak_resident_bytes: int
+
+
+_HEADINGS = (
+    ("device", ""),
+    ("exit", "depth"),
+    ("bits", ""),
+    ("accuracy", "shared"),
+    ("accuracy", "personal"),
+    ("packed", "sub-model"),
+    ("float32", "full model"),
+    ("mean", "exit"),
+    ("p50 ms", "early exit"),
+    ("p50 ms", "full depth"),
+    ("bytes", "down"),
+    ("bytes", "up"),
+    ("peak", "memory"),
+)
+
+
+def table(results: Sequence[Result]) -> str:
+    """Give the aligned table, one line a device, under two lines of headings."""
+    rows = [_cells(result) for result in results]
+    lines = [*zip(*_HEADINGS, strict=True), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
+    text = [_aligned(line, widths) for line in lines]
+    text.insert(2, "-" * len(text[0]))
+    return "\n".join(line.rstrip() for line in text)
+
+
+def size(count: float) -> str:
+    """Give a byte count in the unit that keeps it short."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    return (
+        result.device,
+        str(result.exit_depth),
+        str(result.bits),
+        f"{result.shared_accuracy:.1%}",
+        f"{result.personal_accuracy:.1%}",
+        size(result.packed_bytes),
+        size(result.full_model_bytes),
+        f"{result.mean_exit_depth:.2f}",
+        f"{result.early_p50_ms:.3f}",
+        f"{result.full_depth_p50_ms:.3f}",
+        size(result.bytes_down),
+        size(result.bytes_up),
+        size(result.peak_resident_bytes),
+    )
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "  ".join([first, *rest])

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices import catalog, cost
+from devices.capability import capability_of
+from devices.cost import Estimate, Rates
+from reefleet.model import ModelSpec
+from reefleet.plan import UPLOAD_CODECS
+
+DEIT_TINY = ModelSpec(224, 16, 3, 192, 3, 12, 100, (3, 6, 9, 12))
+DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
+
+
+def rates_of(board: str) -> Rates:
+    return capability_of(catalog.reference_profile(board)).rates
+
+
+@pytest.mark.parametrize(
+    ("board", "depth", "expected_ms"),
+    [("rpi-4b", 3, 49), ("rpi-4b", 12, 184), ("rpi-5", 12, 84), ("rpi-zero2w", 12, 549)],
+)
+def test_float_inference_agrees_with_the_published_priors(
+    board: str, depth: int, expected_ms: float
+) -> None:
+    found = cost.forward_ms(DEIT_TINY, depth, rates_of(board)).value
+    assert found == pytest.approx(expected_ms, rel=0.04)
+
+
+def test_activations_agree_with_the_measured_ones() -> None:
+    # 27.7 MiB an image with fused attention; the eager form also keeps the attention matrix.
+    fused = 4 * 197 * (16 * 192 + 3) * 12 / 2**20
+    eager = cost.activation_mib(DEIT_TINY, 12, 1)
+    assert fused == pytest.approx(27.7, rel=0.01)
+    assert eager == pytest.approx(2.75 * 12, rel=0.01)
+
+
+def test_a_measured_training_process_is_met_within_a_tenth() -> None:
+    # A 6-block, 64-wide step at batch 32 peaked at 160 MiB, with one model and one pass.
+    one_pass = cost.client_peak_mib(DIGITS, 6, 1, 32).value - cost.GRAPH_MIB_PER_BLOCK * 6
+    one_pass -= cost.ACTIVATION_FACTOR * cost.activation_mib(DIGITS, 6, 32)
+    assert one_pass == pytest.approx(160, rel=0.1)
+
+
+def test_small_networks_pay_more_than_their_arithmetic() -> None:
+    rates = rates_of("rpi-zero2w")
+    arithmetic_ms = 2 * 3.708864 / rates.vit_gflops / rates.int8_speedup
+    assert cost.answer_ms(DIGITS, 4, rates).value > 1.5 * arithmetic_ms
+
+
+def test_an_answer_is_never_faster_than_reading_its_weights() -> None:
+    fast = Rates(1e6, 0.1, 4.0, 1e9, memcpy_gbs=1.0)
+    assert cost.answer_ms(DEIT_TINY, 12, fast).value == cost.weight_traffic_ms(DEIT_TINY, 12, fast)
+
+
+def test_an_unknown_copy_rate_sets_no_floor() -> None:
+    assert cost.weight_traffic_ms(DEIT_TINY, 12, Rates(1.0, 0.1, 1.0, 1.0)) == 0.0
+
+
+def test_a_margin_is_taken_only_where_sigma_is_known() -> None:
+    assert Estimate(10.0, 0.5).upper(2.0) == 20.0
+    assert Estimate(10.0).upper() == 10.0
+
+
+def test_two_models_cost_about_nine_forward_passes() -> None:
+    rates = rates_of("rpi-4b")
+    forward = cost.forward_ms(DIGITS, 4, rates).value
+    assert cost.train_sample_ms(DIGITS, 4, 1, rates).value == pytest.approx(3 * forward)
+    assert cost.train_sample_ms(DIGITS, 4, 2, rates).value == pytest.approx(9 * forward)
+
+
+def test_a_short_last_batch_costs_a_full_one() -> None:
+    sample = Estimate(1.0, 0.5)
+    assert cost.train_round_s(sample, 33, 32, 2).value == pytest.approx(0.128)
+
+
+def test_the_absolute_reserve_shrinks_on_a_small_board() -> None:
+    peak = Estimate(100.0)
+    assert cost.memory_to_reserve_mib(peak, 329) == pytest.approx(115 + 32.9)
+    assert cost.memory_to_reserve_mib(peak, 4000) == pytest.approx(115 + 64)
+
+
+def test_every_codec_has_a_size_and_coarser_ones_are_smaller() -> None:
+    sizes = [cost.update_bytes(DIGITS, 4, codec) for codec in UPLOAD_CODECS]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == cost.download_bytes(DIGITS, 4)
+
+
+@given(
+    st.sampled_from(DIGITS.exits[:-1]),
+    st.sampled_from([1, 2]),
+    st.integers(1, 64),
+    st.sampled_from(sorted(catalog.boards())),
+)
+def test_every_cost_grows_with_depth(depth: int, models: int, batch: int, board: str) -> None:
+    rates = rates_of(board)
+    deeper = DIGITS.exits[DIGITS.exits.index(depth) + 1]
+    for costs in (
+        [cost.answer_ms(DIGITS, d, rates).upper() for d in (depth, deeper)],
+        [cost.train_sample_ms(DIGITS, d, models, rates).upper() for d in (depth, deeper)],
+        [cost.client_peak_mib(DIGITS, d, models, batch).value for d in (depth, deeper)],
+        [cost.packed_size(DIGITS, d, 4) for d in (depth, deeper)],
+        [cost.disk_bytes(DIGITS, d, 4) for d in (depth, deeper)],
+    ):
+        assert costs[0] < costs[1]
