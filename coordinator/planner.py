@@ -225,7 +225,7 @@ def _choice(device: Capability, spec: ModelSpec, budget: Budget, chosen: Candida
 def _refusals(
     device: Capability, spec: ModelSpec, budget: Budget, chosen: Candidate
 ) -> Iterator[str]:
-    """One line for each better neighbour, in its easiest form, with the bound it breaks most."""
+    """One line for each better neighbour, in its easiest form, with the bounds it breaks."""
     depth, bits, models = chosen.exit_depth, chosen.bits, chosen.models
     least, small = budget.min_bits, min(budget.batch_sizes)
     neighbours = [
@@ -242,9 +242,8 @@ def _refusals(
             neighbours.append((f"batch {batch}", Candidate(depth, bits, models, batch)))
             break
     for name, neighbour in neighbours:
-        constraints = constraints_of(device, spec, budget, neighbour)
-        worst = max(constraints, key=lambda constraint: constraint.ratio)
-        yield f"not {name}: {worst.refusal()}"
+        broken = _broken(device, spec, budget, neighbour)
+        yield f"not {name}: {'; '.join(constraint.refusal() for constraint in broken)}"
 
 
 def _codec_line(device: Capability, bits: int, codec: str) -> str:
@@ -265,11 +264,7 @@ def _basis_line(device: Capability) -> str:
 
 def _nothing_fits(device: Capability, spec: ModelSpec, budget: Budget) -> NoFeasiblePlan:
     easiest = _easiest(spec, budget)
-    constraints = constraints_of(device, spec, budget, easiest)
-    broken = sorted(
-        (constraint for constraint in constraints if constraint.broken),
-        key=lambda constraint: -constraint.ratio,
-    )
+    broken = _broken(device, spec, budget, easiest)
     refused = "; ".join(constraint.refusal() for constraint in broken)
     relaxed = " and ".join(constraint.relaxation() for constraint in broken)
     msg = (
@@ -278,6 +273,15 @@ def _nothing_fits(device: Capability, spec: ModelSpec, budget: Budget) -> NoFeas
         f"({refused}); {relaxed}"
     )
     return NoFeasiblePlan(msg)
+
+
+def _broken(
+    device: Capability, spec: ModelSpec, budget: Budget, candidate: Candidate
+) -> list[Constraint]:
+    """The bounds that a candidate breaks, worst first."""
+    constraints = constraints_of(device, spec, budget, candidate)
+    broken = [constraint for constraint in constraints if constraint.broken]
+    return sorted(broken, key=lambda constraint: -constraint.ratio)
 
 
 def _bits(count: int) -> str:

@@ -141,11 +141,14 @@ class Rounds:
         version = None
         now = self._clock.wall()
         if state.updates:
-            artifact = self._versions.keep(rule.finish(state, model))
-            version = r.Version(current.base_version + 1, artifact, now)
+            model = rule.finish(state, model)
+            number = current.base_version + 1
+            version = r.Version(number, self._versions.keep(model), now)
         self._store.close_round(current.number, now, version)
         for assignment in self._store.assignments(r.FEDERATE, current.number):
             self._versions.blobs.drop_partials(assignment.lease)
+            if version:  # now, while the model is in memory
+                self._versions.cut(version.number, assignment.plan.exit_depth, model)
         seconds = round(now - current.opened_at, 3)
         facts = {"updates": state.updates, "reason": current.reason, "seconds": seconds}
         logger.info("Round closed", extra=facts)

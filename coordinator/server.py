@@ -32,7 +32,7 @@ from coordinator.store import Store
 from coordinator.updates import Updates
 from coordinator.versions import Versions
 from reefleet.blobs import BlobStore
-from reefleet.errors import ConfigError, ReefleetError
+from reefleet.errors import ConfigError
 from reefleet.model import ModelContract
 from reefleet.rpc.channel import SERVER_OPTIONS
 from reefleet.rpc.identity import issue_server, manifest_public_key
@@ -76,7 +76,7 @@ class Coordinator:
         self._open = ExitStack()
         self._children = Children()
         self._stopped = threading.Event()
-        self._failure: ReefleetError | None = None
+        self._failure: Exception | None = None
         self._ports = Ports(0, 0)
 
     def start(self) -> Ports:
@@ -161,9 +161,9 @@ class Coordinator:
                 model = self._first_model(contract)
                 pretraining.publish(versions, model, self._clock.wall())
                 logger.info("First version published")
-            except (ReefleetError, OSError) as error:
+            except Exception as error:  # noqa: BLE001  # without a first version nothing can run
                 if not self._stopped.is_set():
-                    self._failure = _as_ours(error)
+                    self._failure = error
                     self._stopped.set()
             scheduler.wake()
 
@@ -271,7 +271,3 @@ def _hold_to_contract(store: Store, contract: ModelContract) -> None:
     elif found != digest:
         msg = "the model contract is not the one this run was begun with; use a new folder"
         raise ConfigError(msg)
-
-
-def _as_ours(error: ReefleetError | OSError) -> ReefleetError:
-    return error if isinstance(error, ReefleetError) else ReefleetError(str(error))

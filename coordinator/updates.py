@@ -44,6 +44,7 @@ class Updates:
         self._versions = versions
         self._policy = policy
         self._clock = clock
+        self._checking = threading.Lock()  # one decoded update in memory, whatever the cohort
         self._turns = [threading.Lock() for _ in range(_STRIPES)]
 
     def open(self, device_id: str, lease: str, announced: r.Artifact) -> int:
@@ -100,7 +101,8 @@ class Updates:
                 return True
             self._receive(work, announced)
             try:
-                self._check(work, announced.sha256, samples)
+                with self._checking:
+                    self._check(work, announced.sha256, samples)
             except (WireError, Rejected) as error:
                 self._note(work, announced.sha256, error, ends_work=True)
                 raise

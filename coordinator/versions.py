@@ -40,17 +40,26 @@ class Versions:
             raise StoreError(msg)
         return decode_update(self.blobs.read(version.artifact.sha256), tensor_shapes(self.spec))
 
-    def cut(self, number: int, depth: int) -> Cut:
-        """The packed weights that a sub-model of `depth` blocks holds; cut once, then kept."""
+    def cut(self, number: int, depth: int, model: Tensors | None = None) -> Cut:
+        """The packed weights that a sub-model of `depth` blocks holds; cut once, then kept.
+
+        `model` is the version's tensors, where the caller has them at hand.
+        """
         if found := self.store.cut(number, depth):
             return found
-        model = self.load(number)
+        model = self.load(number) if model is None else model
         held = {name: model[name] for name in tensor_shapes(self.spec, depth)}
-        cut = Cut(number, depth, self.keep(held), norm(held))
+        cut = Cut(number, depth, self._artifact(number, depth, held), norm(held))
         self.store.add_cut(cut)
         return cut
 
+    def _artifact(self, number: int, depth: int, held: Tensors) -> Artifact:
+        version = self.store.version(number)
+        if depth == self.spec.depth and version:
+            return version.artifact  # the same tensors, packed already
+        return self.keep(held)
+
 
 def norm(values: Tensors) -> float:
-    """Euclidean norm over all tensors, in float64."""
-    return math.sqrt(sum(float(np.square(v, dtype=np.float64).sum()) for v in values.values()))
+    """Euclidean norm over all tensors; infinite where float32 cannot hold a tensor's square."""
+    return math.sqrt(sum(float(np.vdot(value, value)) for value in values.values()))

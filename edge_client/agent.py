@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from devices.profile import DeviceProfile
 from edge_client.client import Client
@@ -32,6 +32,7 @@ class Agent:
         self._profile = profile
         self._stop = stop
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
+        self._begun = False
         self._failures = 0
         self._backoff = self._delays()
 
@@ -43,20 +44,21 @@ class Agent:
         """
         with logs.context(device_id=self._client.device_id):
             try:
-                self._until_done(self._begin)
-                self._until_done(self._turn)
+                self._loop()
             except Stopped:
                 logger.info("stopped")
 
-    def _begin(self) -> bool:
+    def _begin(self) -> None:
         self._client.coordinator.report_profile(self._profile)
         logger.info("profile reported", extra={"board": self._profile.board})
         deliver_all(self._client)
-        return True
+        self._begun = True
 
     def _turn(self) -> bool:
         """One question and what follows from it; True where the run is over."""
         self._stop.check()
+        if not self._begun:
+            self._begin()
         answer = self._client.coordinator.next_task()
         if isinstance(answer, Task):
             with logs.context(round_number=answer.round):
@@ -81,11 +83,11 @@ class Agent:
         self._stop.wait(self._client.config.idle_s)
         return False
 
-    def _until_done(self, step: Callable[[], bool]) -> None:
-        """Repeat `step` until it says it is done, through failures."""
+    def _loop(self) -> None:
+        """Turn after turn until the run is over, through failures."""
         while True:
             try:
-                if step():
+                if self._turn():
                     return
             except (Stopped, *FATAL):  # noqa: PERF203
                 raise
@@ -96,6 +98,7 @@ class Agent:
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
+        self._begun = False  # the coordinator may have been set up anew and know no profile
         known = isinstance(error, ReefleetError)
         facts = {"reason": str(error), "kind": type(error).__name__, "failures": self._failures}
         logger.error("work failed", extra=facts, exc_info=None if known else error)

@@ -63,7 +63,9 @@ def load(path: Path) -> DeviceData:
     Raises MissingFile, or DamagedFile naming the array that is absent or of the wrong kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves its own handle open where the archive is damaged.
+        with path.open("rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 msg = f"{path} is a single array; an .npz archive is needed"
                 raise DamagedFile(msg)

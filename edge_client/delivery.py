@@ -9,11 +9,11 @@ from edge_client.client import Client
 from edge_client.memory import peak_resident_bytes
 from edge_client.outbox import Entry
 from edge_client.transfer import upload
-from reefleet.errors import ChecksumMismatch, DamagedFile, Rejected, WireError
+from reefleet.errors import DamagedFile, Rejected, WireError
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3  # an upload that arrives altered starts over; a third time is no accident
+ATTEMPTS = 3  # an upload that arrives altered or with a gap is opened again; thrice is no accident
 
 
 def deliver_all(client: Client) -> None:
@@ -55,8 +55,8 @@ def _pushed(client: Client, entry: Entry) -> bool:
             return client.coordinator.commit_update(
                 entry.lease, entry.update, entry.samples, metrics
             )
-        except ChecksumMismatch as error:
+        except WireError as error:
             if attempt == ATTEMPTS:
                 raise
-            logger.warning("update arrived altered", extra={"reason": str(error)})
+            logger.warning("update did not arrive whole", extra={"reason": str(error)})
     raise AssertionError  # the last attempt returns or raises

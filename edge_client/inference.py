@@ -133,7 +133,7 @@ class _StageSession:
 
     def __init__(self, stage: Stage, graph: bytes, forms: _Forms, threads: int) -> None:
         weights = {item.name: forms.of(item) for item in stage.initializers}
-        self._session = runtime.open_session(graph, stage.file, threads, weights)
+        self._session = runtime.open_session(graph, stage.file, threads, weights, fuse=True)
         self._file = stage.file
         self._inputs = [node.name for node in self._session.get_inputs()]
         # A graph cannot name an output as it names an input, so the chained ones end in `_out`.

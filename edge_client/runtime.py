@@ -26,11 +26,14 @@ def open_session(
     label: str,
     threads: int = 1,
     weights: Mapping[str, NDArray[np.generic]] | None = None,
+    *,
+    fuse: bool = False,
 ) -> onnxruntime.InferenceSession:
     """A session over `graph`; `weights` fills initializers that the graph leaves out.
 
-    The caller keeps the weights' arrays alive, for the session reads from them. Raises WireError
-    naming `label` where the runtime refuses the graph.
+    `fuse` asks for every rewrite, which integer stages need to be fast; a training graph gains
+    nothing from it and opens in twice the time. The caller keeps the weights' arrays alive, for
+    the session reads from them. Raises WireError naming `label` where the runtime refuses.
     """
     ort = _runtime()
     options = ort.SessionOptions()
@@ -39,6 +42,8 @@ def open_session(
     options.log_severity_level = 3  # its warnings are about nodes, and nobody reads them here
     # Every session owns a pool; pools that spin fight the one session that runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if fuse else levels.ORT_ENABLE_BASIC
     # The arena keeps the largest step's peak for ever; the heap gives it back.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from devices.profile import DeviceProfile
+from devices.probe import probe
 from edge_client import data, enrollment, folder
 from edge_client.agent import Agent
 from edge_client.client import Client
@@ -22,19 +22,8 @@ def serve(config: EdgeConfig) -> None:
     session = Session(enrolled.address, enrolled.identity, config.deadlines, patience)
     client = Client(config, enrolled.device_id, enrolled.manifest_key, own, session, stop.check)
     try:
-        Agent(client, profile_of(enrolled.board, len(own.train)), stop).run()
+        profile = probe(enrolled.board, storage=config.state, train_samples=len(own.train))
+        Agent(client, profile, stop).run()
     finally:
         session.close()
         stop.close()
-
-
-def profile_of(board: str, train_samples: int) -> DeviceProfile:
-    """What this device says of itself: the catalog's figures of a named board, else a probe."""
-    from importlib.metadata import version
-
-    from devices import catalog, probe
-
-    runtimes = {"onnxruntime": version("onnxruntime")}
-    if board:
-        return catalog.reference_profile(board, train_samples=train_samples, runtimes=runtimes)
-    return probe.probe(train_samples=train_samples)

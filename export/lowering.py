@@ -1,7 +1,7 @@
 """Lowering: an ATen trace becomes an ONNX model for plain onnxruntime.
 
 Written for training steps, which torch's own exporter takes minutes to re-trace and decompose (see
-docs/decisions/0003): every node is said once, constants are folded by evaluating them, a product
+docs/decisions/0003): an expression that occurs twice is computed once, constants are folded by evaluating them, a product
 with a transposed matrix becomes one Gemm, and a linear layer whose weight lies on the int8 grid
 becomes integer arithmetic.
 """
@@ -48,6 +48,7 @@ class _Lowering:
         self._names: dict[fx.Node, tuple[str, ...]] = {}
         self._folded: dict[fx.Node, Any] = {}
         self._input_names: dict[fx.Node, str] = {}
+        self._first: dict[Any, fx.Node] = {}
 
     def model(self, name: str, metadata: Mapping[str, str] | None) -> onnx.ModelProto:
         inputs = iter(self._trace.inputs.items())
@@ -104,7 +105,10 @@ class _Lowering:
             self.graph.input(name, dtype, shape)
 
     def _emit(self, node: fx.Node) -> None:
-        if node.target is operator.getitem:
+        key = (node.target, *_key((node.args, node.kwargs), self._first))
+        if (first := self._first.setdefault(key, node)) is not node:
+            self._share(node, first)
+        elif node.target is operator.getitem:
             self._take_item(node)
         elif self._fold(node):
             return
@@ -113,6 +117,13 @@ class _Lowering:
         else:
             msg = f"the step uses {node.target}, which the compiler does not lower"
             raise UnsupportedOperator(msg)
+
+    def _share(self, node: fx.Node, first: fx.Node) -> None:
+        self._first[node] = first
+        if first in self._folded:
+            self._folded[node] = self._folded[first]
+        else:
+            self._names[node] = self._names[first]
 
     def _take_item(self, node: fx.Node) -> None:
         source, index = node.args
@@ -137,3 +148,14 @@ class _Lowering:
             assert isinstance(result, fx.Node)
             self.graph.alias(name, self.value(result))
             self.graph.output(name, dtype_of(result), shape_of(result))
+
+
+def _key(argument: Any, first: Mapping[Any, fx.Node]) -> Any:
+    """A hashable form of an argument in which equal expressions are the same node."""
+    if isinstance(argument, fx.Node):
+        return first.get(argument, argument)
+    if isinstance(argument, list | tuple):
+        return tuple(_key(item, first) for item in argument)
+    if isinstance(argument, dict):
+        return tuple((name, _key(item, first)) for name, item in sorted(argument.items()))
+    return (type(argument), argument)

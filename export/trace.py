@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 from torch._decomp import core_aten_decompositions
-from torch._functorch.compile_utils import fx_graph_cse
 from torch.fx.experimental.proxy_tensor import make_fx
 
 Named = Mapping[str, Tensor]
@@ -49,6 +48,4 @@ def trace(function: Function, example: Named) -> Trace:
     for operator in _KEPT_WHOLE:
         table.pop(operator, None)
     module = make_fx(flat, decomposition_table=table, tracing_mode="fake")(*example.values())
-    graph = fx_graph_cse(module.graph)
-    graph.eliminate_dead_code()
-    return Trace(graph, dict(example), tuple(outputs))
+    return Trace(module.graph, dict(example), tuple(outputs))

@@ -20,14 +20,14 @@ INK = "#333333"
 def draw(
     path: Path, accuracy: Mapping[str, Sequence[tuple[int, float]]], results: Sequence[Result]
 ) -> None:
-    """Write a PNG; `accuracy` holds (round, share right) points of each device."""
+    """Write a PNG; `accuracy` holds (round, share right) points of each device of `results`."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    _by_round(left, accuracy)
+    _by_round(left, {result.device: accuracy[result.device] for result in results})
     _against_latency(right, results)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -35,7 +35,7 @@ def draw(
     figure.legend(
         *left.get_legend_handles_labels(),
         loc="outside lower center",
-        ncols=max(1, len(accuracy)),
+        ncols=max(1, len(results)),
         frameon=False,
     )
     figure.savefig(path, dpi=150)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from reefleet.datasets.digits import digits
 from reefleet.datasets.partition import dirichlet_split
 
-PUBLIC_SAMPLES = 300
+PUBLIC_SAMPLES = 360
 ALPHA = 1.0  # mild skew: every device sees most digits, none sees them in equal shares
 LEAST_SAMPLES = 120  # per device, so that its held-out parts still say something
 VALIDATION_SHARE = 0.2
-TEST_SHARE = 0.25
+TEST_SHARE = 0.2
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -35,14 +35,17 @@ class Packs:
 
 
 def write_packs(folder: Path, devices: Sequence[str], seed: int) -> Packs:
-    """Write public.npz and one DEVICE.npz each into `folder`; same seed, same packs."""
+    """Write public.npz and one DEVICE.npz each into `folder`; same seed, same packs.
+
+    The public pack is for training alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     images, labels = digits()  # [N, 1, 8, 8] uint8, [N] int64
     order = rng.permutation(len(labels))
     public, private = order[:PUBLIC_SAMPLES], order[PUBLIC_SAMPLES:]
     packs = Packs(folder / "public.npz", {name: folder / f"{name}.npz" for name in devices})
-    _write_pack(packs.public, images[public], labels[public])
+    np.savez(packs.public, train_images=images[public], train_labels=labels[public])
     shares = dirichlet_split(labels[private], len(devices), ALPHA, rng, LEAST_SAMPLES)
     for name, share in zip(devices, shares, strict=True):
         chosen = private[rng.permutation(share)]

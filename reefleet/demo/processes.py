@@ -17,6 +17,7 @@ from reefleet.errors import ReefleetError
 
 GRACE_S = 5.0
 POLL_S = 0.05
+RUN_TIMEOUT_S = 120.0
 TAIL_LINES = 8
 
 
@@ -65,18 +66,26 @@ class Family:
         self.children.append(child)
         return child
 
-    def run(self, name: str, arguments: Sequence[str], timeout_s: float = 120.0) -> str:
+    def run(self, name: str, arguments: Sequence[str], timeout_s: float = RUN_TIMEOUT_S) -> str:
         """Run one command to its end and give its stdout; raises ChildFailed if it fails."""
-        child = self.start(name, arguments)
-        try:
-            child.process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            msg = f"{name} did not end within {timeout_s:.0f} s"
-            raise ChildFailed(msg) from error
-        if child.process.returncode:
-            raise child.failure()
-        self.children.remove(child)
-        return child.stdout.read_text(encoding="utf-8")
+        return self.run_all({name: arguments}, timeout_s)[name]
+
+    def run_all(
+        self, commands: Mapping[str, Sequence[str]], timeout_s: float = RUN_TIMEOUT_S
+    ) -> dict[str, str]:
+        """Run commands side by side to their ends, as `run` does one."""
+        started = [self.start(name, arguments) for name, arguments in commands.items()]
+        deadline = time.monotonic() + timeout_s
+        for child in started:
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            if child.process.poll() is None:
+                msg = f"{child.name} did not end within {timeout_s:.0f} s"
+                raise ChildFailed(msg)
+            if child.process.returncode:
+                self.check()  # an older child's failure may be why this one failed
+            self.children.remove(child)
+        return {child.name: child.stdout.read_text(encoding="utf-8") for child in started}
 
     def check(self) -> None:
         """Raise ChildFailed when a child has ended badly."""

@@ -22,16 +22,16 @@ GRADIENT_CLIP = 1.0  # elementwise, as ReeFL's released code does
 class Settings:
     """Hyper-parameters. Rates follow a cosine from `rate` to `rate_end` over the whole run."""
 
-    rate: float = 0.08
-    rate_end: float = 0.008
-    momentum: float = 0.9
-    personal_rate: float = 0.08
-    personal_rate_end: float = 0.02
+    rate: float = 0.012
+    rate_end: float = 0.003
+    momentum: float = 0.0
+    personal_rate: float = 0.012
+    personal_rate_end: float = 0.008
     finetune_rate: float = 0.01
     distillation: float = 1.0  # peak weight of the KL from the best exit
     mutual: float = 0.3  # QuPeD's lambda_p: share of distillation from the shared model
     temperature: float = 2.0
-    proximal: float = 0.02  # QuPeD's lambda at the end of its linear ramp
+    proximal: float = 0.1  # QuPeD's lambda at the end of its linear ramp
     center_rate: float = 0.01
     center_pull: float = 0.1
     steepness: float = 10.0

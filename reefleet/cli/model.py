@@ -1,0 +1,97 @@
+"""`reefleet model`: make the first shared model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+PRETRAIN_EXAMPLE = """\
+example:
+  reefleet model pretrain --contract contract.json --data public.npz --out weights.safetensors
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add `model` and its command."""
+    parser = subparsers.add_parser(
+        "model",
+        help="pretrain a model on public data",
+        description="Make the first shared model.",
+        epilog=PRETRAIN_EXAMPLE,
+    )
+    commands = parser.add_subparsers(dest="model_command", metavar="COMMAND", required=True)
+    pretrain = commands.add_parser(
+        "pretrain",
+        help="train the full model on public data",
+        description="Train the full model, every exit, on public data; one line an epoch on stderr.",
+        epilog=PRETRAIN_EXAMPLE,
+    )
+    pretrain.add_argument("--contract", required=True, type=Path, help="model contract (JSON)")
+    pretrain.add_argument("--data", required=True, type=Path, help=".npz with train_images/_labels")
+    pretrain.add_argument("--out", required=True, type=Path, help="safetensors file to write")
+    pretrain.add_argument("--seed", type=int, default=0, help="of weights and order (default: 0)")
+    pretrain.add_argument("--epochs", type=int, help="over the public data (default: 40)")
+    pretrain.add_argument("--threads", type=int, default=0, help="of torch (default: its own)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Pretrain and write the checkpoint."""
+    import torch
+    from safetensors.numpy import save
+
+    from reefleet.blobs import write_atomic
+    from reefleet.datasets.pack import load_parts, normalized
+    from reefleet.learning.pretraining import Pretraining, accuracy, pretrain
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    contract = read_contract(options.contract)
+    (part,) = load_parts(options.data, ("train",))
+    part.require(contract.spec, "train")
+    images = torch.from_numpy(normalized(part.images, contract.preprocessing))
+    labels = torch.from_numpy(part.labels)
+    settings = Pretraining(epochs=options.epochs) if options.epochs else Pretraining()
+    begun = time.perf_counter()
+    weights = pretrain(contract.spec, images, labels, options.seed, settings, _progress)
+    write_atomic(options.out, save({name: value.numpy() for name, value in weights.items()}))
+    result = {
+        "samples": len(part),
+        "train_accuracy": accuracy(weights, contract.spec, contract.spec.depth, images, labels),
+        "seconds": round(time.perf_counter() - begun, 2),
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0
+
+
+def read_contract(path: Path) -> Any:
+    """A ModelContract from its JSON file; raises MissingFile, DamagedFile or ConfigError."""
+    from reefleet.model import ModelContract
+
+    return ModelContract.from_json(read_json(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON object from a file; raises MissingFile or DamagedFile."""
+    from reefleet.errors import DamagedFile, MissingFile
+
+    try:
+        values = json.loads(path.read_bytes())
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}"
+        raise MissingFile(msg) from error
+    except ValueError as error:
+        msg = f"{path} is not JSON: {error}"
+        raise DamagedFile(msg) from error
+    if not isinstance(values, dict):
+        msg = f"{path} holds no JSON object"
+        raise DamagedFile(msg)
+    return values
+
+
+def _progress(epoch: int, epochs: int, loss: float) -> None:
+    sys.stderr.write(f"epoch {epoch}/{epochs} loss {loss:.4f}\n")
+    sys.stderr.flush()

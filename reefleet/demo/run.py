@@ -1,0 +1,99 @@
+"""One demo from an empty folder to table and picture."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from reefleet.demo import chart, fleet, story
+from reefleet.demo.packs import write_packs, write_sample_images
+from reefleet.demo.processes import family
+from reefleet.demo.progress import Moment, View
+from reefleet.demo.results import Result, table
+from reefleet.demo.scenario import BOARDS, CONTRACT
+
+RUN_FOLDER = ".run"
+
+# Six busy processes share the machine; a thread pool in each would only fight the others.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the user chose."""
+
+    out: Path = Path("out")
+    rounds: int = 8
+    seed: int = 0
+    keep: bool = False
+
+
+def play(demo: Demo, progress: TextIO) -> str:
+    """Run the demo and give its report; `progress` sees the live view. Raises ChildFailed."""
+    begin = time.monotonic()
+    folder = _fresh(demo.out)
+    view = View(progress, in_place=progress.isatty())
+    with _sigterm_interrupts(), family(folder / "logs", ENVIRONMENT) as members:
+        view.show(Moment("preparing data and identities"))
+        packs = write_packs(folder / "data", BOARDS, demo.seed)
+        running = fleet.start(members, folder, packs, demo.rounds, demo.seed)
+        started = time.monotonic()
+        status = fleet.watch(members, running, view)
+        finished = time.monotonic()
+    view.show(Moment("finished", done=1.0))
+    results = story.results(status, CONTRACT.spec)
+    for device in BOARDS:
+        shutil.copytree(fleet.state_of(folder, device) / "submodel", demo.out / device)
+    write_sample_images(demo.out / "digits", packs)
+    chart.draw(demo.out / "accuracy.png", story.accuracy_by_round(status), results)
+    if not demo.keep:
+        shutil.rmtree(folder)
+    seconds = time.monotonic() - begin
+    return _report(demo, results, seconds, finished - started)
+
+
+def _fresh(out: Path) -> Path:
+    """Clear what an earlier demo left in `out`, and nothing else."""
+    for name in (RUN_FOLDER, "digits", *BOARDS):
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    (out / "accuracy.png").unlink(missing_ok=True)
+    folder = out / RUN_FOLDER
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+def _report(demo: Demo, results: Sequence[Result], seconds: float, running_s: float) -> str:
+    shared = sum(result.shared_accuracy for result in results) / len(results)
+    personal = sum(result.personal_accuracy for result in results) / len(results)
+    kept = f"; everything else under {demo.out / RUN_FOLDER}" if demo.keep else ""
+    figures = (
+        f"Mean accuracy at the deepest exit: shared {shared:.1%}, personal {personal:.1%}. "
+        f"{demo.rounds} rounds; {seconds:.0f} s in all, {running_s:.0f} s of them the fleet."
+    )
+    example = f"reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}"
+    files = (
+        f"Files: a bundle a device, digits and accuracy.png under {demo.out}/{kept}. Try: {example}"
+    )
+    return "\n".join([table(results), "", figures, files])
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Turn SIGTERM into KeyboardInterrupt, so that the children are ended on the way out."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edge_client.task import Artifact
+from edge_client.transfer import OWNER, download, upload
+from reefleet.blobs import BlobStore, sha256_hex
+from reefleet.errors import ChecksumMismatch, PayloadTooLarge, TruncatedPayload, WireError
+from reefleet.rpc.limits import CHUNK_BYTES
+
+DATA = bytes(range(256)) * (5 * CHUNK_BYTES // 512)  # two and a half chunks
+ARTIFACT = Artifact(sha256_hex(DATA), len(DATA))
+
+
+def test_a_file_arrives_in_bounded_chunks(kit: SimpleNamespace, tmp_path: Path) -> None:
+    source, store = kit.FakeCoordinator({ARTIFACT.sha256: DATA}), BlobStore(tmp_path)
+    download(source, store, ARTIFACT, len(DATA))
+    assert store.read(ARTIFACT.sha256) == DATA
+    assert [offset for _, offset in source.fetched] == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
+
+
+def test_a_cut_download_goes_on_at_its_offset(kit: SimpleNamespace, tmp_path: Path) -> None:
+    source = kit.FakeCoordinator({ARTIFACT.sha256: DATA}, cut_after=2)
+    with pytest.raises(ConnectionResetError):
+        download(source, BlobStore(tmp_path), ARTIFACT, len(DATA))
+    source.fetched.clear()
+    download(source, BlobStore(tmp_path), ARTIFACT, len(DATA))  # as a new process would
+    assert source.fetched == [(ARTIFACT.sha256, 2 * CHUNK_BYTES)]
+    assert source.bytes_down == len(DATA)
+
+
+def test_what_is_there_is_not_sent_again(kit: SimpleNamespace, tmp_path: Path) -> None:
+    source, store = kit.FakeCoordinator({}), BlobStore(tmp_path)
+    store.put(DATA)
+    download(source, store, ARTIFACT, len(DATA))
+    assert source.fetched == []
+
+
+def test_an_altered_chunk_drops_the_partial(kit: SimpleNamespace, tmp_path: Path) -> None:
+    altered = DATA[:100] + b"\0" + DATA[101:]
+    source, store = kit.FakeCoordinator({ARTIFACT.sha256: altered}), BlobStore(tmp_path)
+    with pytest.raises(ChecksumMismatch):
+        download(source, store, ARTIFACT, len(DATA))
+    assert not store.has(ARTIFACT.sha256)
+    assert store.partial_size(OWNER, ARTIFACT.sha256) == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((b"", len(DATA)), TruncatedPayload),
+        ((b"x", len(DATA) + 1), TruncatedPayload),
+        ((b"x" * (CHUNK_BYTES + 1), len(DATA)), PayloadTooLarge),
+    ],
+)
+def test_a_chunk_that_is_not_what_was_asked_for_is_refused(
+    tmp_path: Path, answer: tuple[bytes, int], error: type[Exception]
+) -> None:
+    source = SimpleNamespace(fetch_chunk=lambda *_: answer)
+    with pytest.raises(error):
+        download(source, BlobStore(tmp_path), ARTIFACT, len(DATA))
+
+
+def test_an_empty_file_can_be_fetched(kit: SimpleNamespace, tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    download(kit.FakeCoordinator({}), store, Artifact(sha256_hex(b""), 0), 10)
+    assert store.read(sha256_hex(b"")) == b""
+
+
+def test_an_upload_sends_only_what_the_coordinator_lacks(kit: SimpleNamespace) -> None:
+    sink = kit.FakeCoordinator({}, held=DATA[:CHUNK_BYTES])
+    upload(sink, "lease", ARTIFACT, DATA)
+    assert sink.held == DATA
+    assert sink.bytes_up == len(DATA) - CHUNK_BYTES
+
+
+@pytest.mark.parametrize("offset", [-1, len(DATA) + 1])
+def test_an_offset_outside_the_update_is_refused(offset: int) -> None:
+    sink = SimpleNamespace(open_update=lambda *_: 0, put_chunk=lambda *_: offset)
+    with pytest.raises(WireError):
+        upload(sink, "lease", ARTIFACT, DATA)
+
+
+def test_an_upload_that_makes_no_progress_ends() -> None:
+    sink = SimpleNamespace(open_update=lambda *_: 5, put_chunk=lambda *_: 5)
+    with pytest.raises(WireError):
+        upload(sink, "lease", ARTIFACT, DATA)
