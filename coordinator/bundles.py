@@ -15,8 +15,10 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ COMPILER = (sys.executable, "-m", "reefleet", "export", "compile")
 MANIFEST = "manifest.json"
 _COMPILER_SOURCES = ("export", "reefleet.learning", "reefleet.model", "reefleet.wire.manifest")
 _COMPILER_WHEELS = ("torch", "onnx", "onnxruntime")
+_TEMPORARY = "tmp-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Bundles:
         self._on_change = on_change
         self._children = Children()
         self._compiler = compiler_version(workshop.command)
+        _sweep(workshop)
         self._pool = ThreadPoolExecutor(workshop.parallel, thread_name_prefix="compile")
         self._lock = threading.Lock()
         self._pending: set[str] = set()
@@ -127,7 +131,7 @@ class Bundles:
     def _compile(self, key: str, plan: SubmodelPlan, folder: Path) -> None:
         cache = self._workshop.cache
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix="tmp-") as name:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=_TEMPORARY) as name:
             work = Path(name)
             contract, wanted, out = work / "contract.json", work / "plan.json", work / "bundle"
             write_atomic(contract, json.dumps(self._contract.to_json()).encode())
@@ -192,6 +196,15 @@ def _wheel_version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+def _sweep(workshop: Workshop) -> None:
+    """Remove what a killed coordinator left; the cache may be shared, so only what is too old."""
+    oldest = time.time() - workshop.timeout_s
+    for path in workshop.cache.glob(f"{_TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _bare(plan: SubmodelPlan) -> SubmodelPlan:

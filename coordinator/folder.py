@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from coordinator.config import CONFIG_NAME, read_contract, template
 from reefleet.blobs import write_atomic
 from reefleet.errors import ConfigError, MissingFile, StoreError
 from reefleet.rpc.identity import create_authority, new_manifest_key
+
+PRETRAIN_PREFIX = "pretrain-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,13 @@ class Folder:
         except OSError as error:
             msg = f"cannot read {path}: {error.strerror}; run: reefleet coordinator init"
             raise MissingFile(msg) from error
+
+    def sweep(self) -> None:
+        """Remove what a killed coordinator left half written; only while the folder is held."""
+        for path in self.blobs.rglob(".tmp-*"):
+            path.unlink(missing_ok=True)
+        for path in self.root.glob(f"{PRETRAIN_PREFIX}*"):
+            shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def held(self) -> Iterator[None]:

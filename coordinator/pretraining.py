@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.children import Children
+from coordinator.folder import PRETRAIN_PREFIX
 from coordinator.records import Version
 from coordinator.versions import Versions
 from reefleet.blobs import write_atomic
@@ -67,7 +68,7 @@ def pretrain(
     if not public_data.is_file():
         msg = f"there is no public data file {public_data}"
         raise MissingFile(msg)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="pretrain-") as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=PRETRAIN_PREFIX) as name:
         described, weights = Path(name) / "contract.json", Path(name) / "weights.safetensors"
         write_atomic(described, json.dumps(contract.to_json()).encode())
         full = [*command, "--contract", str(described), "--data", str(public_data)]

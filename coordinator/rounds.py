@@ -20,7 +20,7 @@ from coordinator.config import RoundPolicy
 from coordinator.presence import Presence
 from coordinator.sampling import cohort
 from coordinator.store import Store
-from coordinator.versions import Versions
+from coordinator.versions import Tensors, Versions
 from reefleet import logs
 from reefleet.aggregation.mean import HolderMean
 from reefleet.errors import StoreError
@@ -131,6 +131,21 @@ class Rounds:
 
     def _close(self, current: r.Round) -> None:
         # No update can be accepted any more, so what is folded is all that was acknowledged.
+        model, updates = self._fold(current)
+        version = None
+        now = self._clock.wall()
+        if updates:
+            version = r.Version(current.base_version + 1, self._versions.keep(model), now)
+        self._store.close_round(current.number, now, version)
+        for assignment in self._store.assignments(r.FEDERATE, current.number):
+            self._versions.blobs.drop_partials(assignment.lease)
+            if version:  # now, while the model is in memory
+                self._versions.cut(version.number, assignment.plan.exit_depth, model)
+        seconds = round(now - current.opened_at, 3)
+        facts = {"updates": updates, "reason": current.reason, "seconds": seconds}
+        logger.info("Round closed", extra=facts)
+
+    def _fold(self, current: r.Round) -> tuple[Tensors, int]:
         rule = HolderMean()
         model = self._versions.load(current.base_version)
         state = rule.init(model)
@@ -138,20 +153,8 @@ class Rounds:
             shapes = tensor_shapes(self._versions.spec, update.depth)
             delta = decode_update(self._versions.blobs.read(update.artifact.sha256), shapes)
             state = rule.fold(state, delta, float(update.samples))
-        version = None
-        now = self._clock.wall()
-        if state.updates:
-            model = rule.finish(state, model)
-            number = current.base_version + 1
-            version = r.Version(number, self._versions.keep(model), now)
-        self._store.close_round(current.number, now, version)
-        for assignment in self._store.assignments(r.FEDERATE, current.number):
-            self._versions.blobs.drop_partials(assignment.lease)
-            if version:  # now, while the model is in memory
-                self._versions.cut(version.number, assignment.plan.exit_depth, model)
-        seconds = round(now - current.opened_at, 3)
-        facts = {"updates": state.updates, "reason": current.reason, "seconds": seconds}
-        logger.info("Round closed", extra=facts)
+            del delta  # two decoded updates at once would be one too many
+        return (rule.finish(state, model) if state.updates else model), state.updates
 
     def _hand_out_personal_work(self) -> None:
         number = self._policy.total + 1

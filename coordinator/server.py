@@ -22,6 +22,7 @@ from coordinator.children import Children
 from coordinator.clock import Clock
 from coordinator.config import CoordinatorConfig, read_config, read_contract
 from coordinator.folder import Folder
+from coordinator.memory import share_one_arena
 from coordinator.planning import Planning
 from coordinator.presence import Presence
 from coordinator.registry import Registry
@@ -106,6 +107,7 @@ class Coordinator:
     def _start(self) -> Ports:
         folder, config = self._folder, self._config
         self._open.enter_context(folder.held())
+        folder.sweep()
         contract = read_contract(folder.root / config.model.contract)
         store = Store(folder.state)
         self._open.callback(store.close)
@@ -223,6 +225,7 @@ class Coordinator:
 
 def serve(directory: Path, announce: Callable[[Ports], None]) -> None:
     """Run the coordinator of `directory` until SIGTERM or SIGINT; `announce` is told the ports."""
+    share_one_arena()
     coordinator = Coordinator(Folder(directory), read_config(directory))
 
     def ask(number: int, _frame: FrameType | None) -> None:

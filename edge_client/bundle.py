@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_client import tensorfile
 from edge_client.evaluation import Predictor
+from edge_client.geometry import require_agreement
 from edge_client.program import ResidentProgram
 from edge_client.task import Artifact, Task
 from edge_client.transfer import Source, download
@@ -108,6 +109,7 @@ def obtain(supply: Supply, task: Task) -> Bundle:
     data = supply.store.read(task.manifest.sha256)
     identity.verify(supply.manifest_key, data, task.signature)
     manifest = task_from_bytes(data)
+    require_agreement(manifest)
     _require_complete(manifest, task)
     for entry in manifest.files.values():
         supply.fetch(Artifact(entry.sha256, entry.size_bytes))
@@ -128,10 +130,6 @@ def _require_complete(manifest: TaskBundle, task: Task) -> None:
         raise WireError(msg)
     if task.kind not in manifest.programs:
         msg = f"the manifest has no program {task.kind!r}"
-        raise WireError(msg)
-    depths = tuple(stage.exit_depth for stage in manifest.stages)
-    if depths != manifest.model.exits_within(manifest.plan.exit_depth):
-        msg = f"the manifest's stages leave at {depths}, the model's exits are elsewhere"
         raise WireError(msg)
     if not 1 <= manifest.predict.batch <= MAX_PREDICT_ROWS:
         msg = f"the manifest's predict batch is {manifest.predict.batch}"

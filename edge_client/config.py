@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_client.thresholds import DEFAULT_MINIMUM, DEFAULT_TOLERANCE
+from edge_client.thresholds import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
 from reefleet.retry import Retry
 from reefleet.rpc.limits import CALL_TIMEOUT_S
 from reefleet.settings import within
@@ -34,6 +34,7 @@ class Calibration:
     """How exit thresholds are chosen, and on how many test images answers are timed."""
 
     tolerance: float = within(DEFAULT_TOLERANCE, 0.0, 1.0)
+    margin: float = within(DEFAULT_MARGIN, 0.0, 10.0)  # standard errors
     least_samples: int = within(DEFAULT_MINIMUM, 1, 1_000_000)
     measured_images: int = within(1000, 1, 1_000_000)
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import runtime
+from edge_client.geometry import require_agreement
 from edge_client.thresholds import confidence
 from reefleet.blobs import sha256_hex
 from reefleet.errors import (
@@ -84,6 +85,7 @@ class EarlyExitModel:
             msg = f"{folder} is no sub-model bundle: it has no {MANIFEST_FILE}"
             raise MissingFile(msg)
         manifest = submodel_from_bytes(_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        require_agreement(manifest)
         named = {manifest.weights, *(stage.file for stage in manifest.stages)}
         files = {name: _verified(folder / name, manifest.files[name]) for name in sorted(named)}
         return cls(manifest, files, files[manifest.weights], threads)
@@ -203,9 +205,6 @@ def _checked_weights(manifest: SubmodelBundle, data: bytes) -> dict[str, Encoded
         if tensor.shape != expected[name]:
             msg = f"tensor {name!r} has shape {tensor.shape}, the model needs {expected[name]}"
             raise TensorMismatch(msg)
-    if len(manifest.labels) != model.classes:
-        msg = f"the manifest has {len(manifest.labels)} labels for {model.classes} classes"
-        raise WireError(msg)
     return tensors
 
 

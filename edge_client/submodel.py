@@ -87,7 +87,11 @@ def calibrate(
     logits = np.stack(rows)  # N E classes
     hits = logits.argmax(axis=2) == validation.labels[:, None]
     model.thresholds = thresholds.choose(
-        thresholds.confidence(logits), hits, settings.tolerance, settings.least_samples
+        thresholds.confidence(logits),
+        hits,
+        settings.tolerance,
+        settings.least_samples,
+        settings.margin,
     )
     manifest = submodel_from_bytes((building / MANIFEST_FILE).read_bytes())
     write_atomic(building / MANIFEST_FILE, to_bytes(replace(manifest, thresholds=model.thresholds)))

@@ -2,16 +2,20 @@
 
 Confidence is the largest softmax probability. Walking the exits in order, each takes the lowest
 threshold at which the answers that leave there are as accurate, within a tolerance, as the deepest
-exit is on these same samples. So no sample set is ever traded against another.
+exit is on these same samples. What is lost against the deepest exit is taken a standard error high,
+because a device holds few samples and the luckiest cut of many is seldom the best one.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 DEFAULT_TOLERANCE = 0.005
 DEFAULT_MINIMUM = 8
+DEFAULT_MARGIN = 1.0
 NEVER = 2.0  # above every probability: nobody leaves
 
 
@@ -28,18 +32,19 @@ def choose(
     correct: NDArray[np.bool_],
     tolerance: float = DEFAULT_TOLERANCE,
     minimum: int = DEFAULT_MINIMUM,
+    margin: float = DEFAULT_MARGIN,
 ) -> tuple[float, ...]:
     """One threshold an exit from confidences and hits [N, E]; the last is 0.0.
 
-    `minimum` samples must leave at an exit for its threshold to be believed.
+    `minimum` samples must leave at an exit for its threshold to be believed; `margin` is in
+    standard errors of the number of answers lost, 0 takes that number as it was seen.
     """
+    rule = _Rule(tolerance, minimum, margin)
     exits = confidences.shape[1]
     left = np.arange(len(confidences))
     chosen = []
     for index in range(exits - 1):
-        threshold = _lowest(
-            confidences[left, index], correct[left, index], correct[left, -1], tolerance, minimum
-        )
+        threshold = _lowest(confidences[left, index], correct[left, index], correct[left, -1], rule)
         chosen.append(threshold)
         left = left[confidences[left, index] < threshold]
     return (*chosen, 0.0)
@@ -55,18 +60,25 @@ def exits_taken(
     return taken
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    tolerance: float
+    minimum: int
+    margin: float
+
+
 def _lowest(
     values: NDArray[np.float64],
     correct: NDArray[np.bool_],
     deepest: NDArray[np.bool_],
-    tolerance: float,
-    minimum: int,
+    rule: _Rule,
 ) -> float:
     order = np.argsort(-values, kind="stable")
     ranked = values[order]
     count = np.arange(1, len(ranked) + 1)
-    lost = np.cumsum(deepest[order].astype(np.int64) - correct[order].astype(np.int64))
+    change = deepest[order].astype(np.int64) - correct[order].astype(np.int64)
+    lost = np.cumsum(change) + rule.margin * np.sqrt(np.cumsum(change > 0))
     # Samples of equal confidence leave together, so only the last of a tie is a place to cut.
     ends = np.append(ranked[1:] < ranked[:-1], True)[: len(ranked)]
-    good = ends & (count >= minimum) & (lost <= tolerance * count)
+    good = ends & (count >= rule.minimum) & (lost <= rule.tolerance * count)
     return float(ranked[np.flatnonzero(good)[-1]]) if good.any() else NEVER

@@ -1,0 +1,1 @@
+"""Export: graphs and bundles for boards, traced from the learning core."""

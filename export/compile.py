@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from export.bundle import entries, write_bundle
 from export.programs import build_program, first_values, objectives_for
@@ -32,7 +34,7 @@ def compile_task(
     spec.exits_within(depth)
     files: dict[str, bytes] = {}
     programs: dict[str, Program] = {}
-    first = {}
+    first: dict[str, NDArray[np.float32]] = {}
     for name, objective in objectives_for(spec, plan, settings or Settings()).items():
         built = build_program(objective, spec, plan.batch_size, PROGRAM_FILES[name])
         programs[name] = built.contract

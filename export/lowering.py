@@ -1,7 +1,7 @@
 """Lowering: an ATen trace becomes an ONNX model for plain onnxruntime.
 
-Written for training steps, which torch's own exporter takes minutes to re-trace and decompose (see
-docs/decisions/0003): an expression that occurs twice is computed once, constants are folded by evaluating them, a product
+Written for training steps, which torch's own exporter re-traces at length (docs/decisions/0003).
+An expression that occurs twice is computed once, constants are folded by evaluating them, a product
 with a transposed matrix becomes one Gemm, and a linear layer whose weight lies on the int8 grid
 becomes integer arithmetic.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import fx
 
 from export.onnx_graph import GraphBuilder
-from export.operators import EMITTERS, aten, dtype_of, shape_of
+from export.operators import EMITTERS, arguments, aten, dtype_of, shape_of
 from export.trace import Trace
 from reefleet.errors import UnsupportedOperator
 
@@ -33,8 +33,10 @@ def lower(
     int8: frozenset[str] = frozenset(),
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """Lower `trace`; inputs named in `weights` become external initializers, those also in `int8`
-    int8 matrices [in, out] with a scalar NAME.scale. Raises UnsupportedOperator.
+    """Lower `trace` to a model; raises UnsupportedOperator.
+
+    Inputs named in `weights` become external initializers; those also in `int8` become int8
+    matrices [in, out] with a float32 scalar NAME.scale.
     """
     return _Lowering(trace, weights, int8).model(name, metadata)
 
@@ -73,11 +75,10 @@ class _Lowering:
         return self.graph.constant(np.array(argument, dtype))
 
     def transposed(self, node: fx.Node) -> fx.Node | None:
-        if node.target is aten.permute.default and node.args[1] == [1, 0]:
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            return source
-        return None
+        if node.target is not aten.permute.default:
+            return None
+        source, order = arguments(node)
+        return source if order == [1, 0] else None
 
     def linear(self, x: str, node: fx.Node, bias: str | None) -> str | None:
         source = self.transposed(node)
@@ -126,26 +127,22 @@ class _Lowering:
             self._names[node] = self._names[first]
 
     def _take_item(self, node: fx.Node) -> None:
-        source, index = node.args
-        assert isinstance(source, fx.Node)
-        assert isinstance(index, int)
+        source, index = arguments(node)
         self._names[node] = (self._names[source][index],)
 
     def _fold(self, node: fx.Node) -> bool:
-        nodes = node.all_input_nodes
+        nodes, call = node.all_input_nodes, node.target
         made = node.meta.get("val")
         small = isinstance(made, torch.Tensor) and made.numel() <= _FOLD_LIMIT
-        if not small or any(source not in self._folded for source in nodes):
+        if not small or not callable(call) or any(n not in self._folded for n in nodes):
             return False
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._folded.__getitem__)
-        self._folded[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+        self._folded[node] = call(*args, **kwargs)
         return True
 
     def _finish(self, node: fx.Node) -> None:
-        results = node.args[0]
-        assert isinstance(results, list | tuple)
+        results = arguments(node)[0]
         for name, result in zip(self._trace.outputs, results, strict=True):
-            assert isinstance(result, fx.Node)
             self.graph.alias(name, self.value(result))
             self.graph.output(name, dtype_of(result), shape_of(result))
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import torch
+from onnx import helper
 from torch import fx
 
 from export.onnx_graph import GraphBuilder
 
-aten = torch.ops.aten
+aten: Any = torch.ops.aten
 
 
 class Context(Protocol):
@@ -41,9 +43,18 @@ DTYPES: dict[torch.dtype, np.dtype[Any]] = {
 }
 
 
+def _operator(name: str) -> Any:
+    return getattr(aten, name).default
+
+
 def shape_of(node: fx.Node) -> tuple[int, ...]:
     """Static shape of a traced value."""
     return tuple(int(extent) for extent in node.meta["val"].shape)
+
+
+def arguments(node: fx.Node, *defaults: Any) -> tuple[Any, ...]:
+    """Positional arguments of a traced call, filled up with the defaults of the schema."""
+    return (*node.args, *defaults[len(node.args) :])
 
 
 def dtype_of(node: fx.Node) -> np.dtype[Any]:
@@ -53,14 +64,14 @@ def dtype_of(node: fx.Node) -> np.dtype[Any]:
 
 def _same(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        return [context.graph.add(op, [context.value(a) for a in node.args])]
+        return [context.graph.add(op, [context.value(a) for a in arguments(node)])]
 
     return emit
 
 
 def _binary(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        left, right = node.args[0], node.args[1]
+        left, right = arguments(node)[0], arguments(node)[1]
         if (alpha := node.kwargs.get("alpha", 1)) != 1:
             scale = context.value(alpha, node)
             scaled = context.graph.add("Mul", [context.value(right, node), scale])
@@ -76,21 +87,19 @@ def _tensor(argument: Any) -> fx.Node | None:
 
 
 def _alias(context: Context, node: fx.Node) -> Sequence[str]:
-    return [context.value(node.args[0])]
+    return [context.value(arguments(node)[0])]
 
 
 def _to_copy(context: Context, node: fx.Node) -> Sequence[str]:
-    source = node.args[0]
+    source = arguments(node)[0]
     value = context.value(source)
     if isinstance(source, fx.Node) and dtype_of(source) == dtype_of(node):
         return [value]
-    from onnx import helper
-
     return [context.graph.add("Cast", [value], to=helper.np_dtype_to_tensor_dtype(dtype_of(node)))]
 
 
 def _reshape(context: Context, node: fx.Node) -> Sequence[str]:
-    source = node.args[0]
+    source = arguments(node)[0]
     if isinstance(source, fx.Node) and shape_of(source) == shape_of(node):
         return [context.value(source)]
     return [
@@ -99,7 +108,7 @@ def _reshape(context: Context, node: fx.Node) -> Sequence[str]:
 
 
 def _expand(context: Context, node: fx.Node) -> Sequence[str]:
-    source = node.args[0]
+    source = arguments(node)[0]
     if isinstance(source, fx.Node) and shape_of(source) == shape_of(node):
         return [context.value(source)]
     return [
@@ -108,24 +117,26 @@ def _expand(context: Context, node: fx.Node) -> Sequence[str]:
 
 
 def _permute(context: Context, node: fx.Node) -> Sequence[str]:
-    order = [int(axis) for axis in node.args[1]]  # type: ignore[union-attr,arg-type]
+    order = [int(axis) for axis in arguments(node)[1]]
     rank = len(order)
     return [
         context.graph.add(
-            "Transpose", [context.value(node.args[0])], perm=[axis % rank for axis in order]
+            "Transpose", [context.value(arguments(node)[0])], perm=[axis % rank for axis in order]
         )
     ]
 
 
 def _matmul(context: Context, node: fx.Node) -> Sequence[str]:
-    return _product(context, node.args[0], node.args[1], None)
+    return _product(context, arguments(node)[0], arguments(node)[1], None)
 
 
 def _addmm(context: Context, node: fx.Node) -> Sequence[str]:
-    return _product(context, node.args[1], node.args[2], context.value(node.args[0]))
+    return _product(
+        context, arguments(node)[1], arguments(node)[2], context.value(arguments(node)[0])
+    )
 
 
-def _product(context: Context, a: Any, b: fx.Node, bias: str | None) -> Sequence[str]:  # type: ignore[misc]
+def _product(context: Context, a: Any, b: fx.Node, bias: str | None) -> Sequence[str]:
     integer = context.linear(context.value(a), b, bias)
     if integer is not None:
         return [integer]
@@ -141,58 +152,58 @@ def _product(context: Context, a: Any, b: fx.Node, bias: str | None) -> Sequence
 
 
 def _layer_norm(context: Context, node: fx.Node) -> Sequence[str]:
-    x, normalized, weight, bias, epsilon = node.args
+    x, normalized, weight, bias, epsilon = arguments(node)
     return context.graph.add_many(
         "LayerNormalization",
         [context.value(x), context.value(weight), context.value(bias)],
         3,
-        axis=-len(normalized),  # type: ignore[arg-type]
-        epsilon=float(epsilon),  # type: ignore[arg-type]
+        axis=-len(normalized),
+        epsilon=float(epsilon),
     )
 
 
 def _softmax(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        return [context.graph.add(op, [context.value(node.args[0])], axis=node.args[1])]
+        return [context.graph.add(op, [context.value(arguments(node)[0])], axis=arguments(node)[1])]
 
     return emit
 
 
 def _reduce(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        axes = node.args[1] if len(node.args) > 1 else None
-        keep = bool(node.args[2]) if len(node.args) > 2 else False  # noqa: PLR2004
-        inputs = [context.value(node.args[0])]
+        axes = arguments(node)[1] if len(arguments(node)) > 1 else None
+        keep = bool(arguments(node)[2]) if len(arguments(node)) > 2 else False
+        inputs = [context.value(arguments(node)[0])]
         if axes:
-            inputs.append(context.graph.ints(*axes))  # type: ignore[misc]
-        return [context.graph.add(op, inputs, keepdims=int(keep))]
+            inputs.append(context.graph.ints(*axes))
+        return [context.graph.add(op, inputs, keepdims=int(bool(keep)))]
 
     return emit
 
 
 def _argmin(context: Context, node: fx.Node) -> Sequence[str]:
-    axis = node.args[1] if len(node.args) > 1 else None
+    axis = arguments(node)[1] if len(arguments(node)) > 1 else None
     if axis is None:
-        flat = context.graph.add("Reshape", [context.value(node.args[0]), context.graph.ints(-1)])
+        flat = context.graph.add(
+            "Reshape", [context.value(arguments(node)[0]), context.graph.ints(-1)]
+        )
         return [context.graph.add("ArgMin", [flat], axis=0, keepdims=0)]
-    return [context.graph.add("ArgMin", [context.value(node.args[0])], axis=axis, keepdims=0)]
+    return [context.graph.add("ArgMin", [context.value(x)], axis=axis, keepdims=0)]
 
 
 def _select(context: Context, node: fx.Node) -> Sequence[str]:
-    x, axis, index = node.args
+    x, axis, index = arguments(node)
     position = context.graph.constant(np.array(index, np.int64))
     return [context.graph.add("Gather", [context.value(x), position], axis=axis)]
 
 
 def _slice(context: Context, node: fx.Node) -> Sequence[str]:
-    source = node.args[0]
-    assert isinstance(source, fx.Node)
+    source, axis, start, end, step = arguments(node, None, 0, 0, None, 1)
     if shape_of(source) == shape_of(node):
         return [context.value(source)]
-    axis, start, end, step = (*node.args[1:], *(0, 0, None, 1)[len(node.args) - 1 :])
-    extent = shape_of(source)[int(axis)]  # type: ignore[call-overload]
+    extent = shape_of(source)[int(axis)]
     ints = context.graph.ints
-    bounds = [int(start or 0), extent if end is None else min(int(end), extent)]  # type: ignore[call-overload]
+    bounds = [int(start or 0), extent if end is None else min(int(end), extent)]
     return [
         context.graph.add(
             "Slice",
@@ -200,28 +211,28 @@ def _slice(context: Context, node: fx.Node) -> Sequence[str]:
                 context.value(source),
                 ints(bounds[0]),
                 ints(bounds[1]),
-                ints(int(axis)),  # type: ignore[call-overload]
-                ints(int(step)),  # type: ignore[call-overload]
+                ints(int(axis)),
+                ints(int(step)),
             ],
         )
     ]
 
 
 def _select_backward(context: Context, node: fx.Node) -> Sequence[str]:
-    gradient, sizes, axis, index = node.args
-    axis = int(axis) % len(sizes)  # type: ignore[call-overload,arg-type]
+    gradient, sizes, axis, index = arguments(node)
+    axis = int(axis) % len(sizes)
     wide = context.graph.add("Unsqueeze", [context.value(gradient), context.graph.ints(axis)])
-    start = int(index) % int(sizes[axis])  # type: ignore[call-overload,index]
+    start = int(index) % int(sizes[axis])
     return [_pad(context, wide, sizes, axis, start, start + 1)]
 
 
 def _slice_backward(context: Context, node: fx.Node) -> Sequence[str]:
-    gradient, sizes, axis, start, end, step = node.args
+    gradient, sizes, axis, start, end, step = arguments(node)
     if step != 1:
         msg = "a slice with a step has no gradient on the board"
         raise ValueError(msg)
-    axis = int(axis) % len(sizes)  # type: ignore[call-overload,arg-type]
-    extent = int(sizes[axis])  # type: ignore[index,call-overload]
+    axis = int(axis) % len(sizes)
+    extent = int(sizes[axis])
     bounds = slice(start, end).indices(extent)
     return [_pad(context, context.value(gradient), sizes, axis, bounds[0], bounds[1])]
 
@@ -236,44 +247,42 @@ def _pad(context: Context, value: str, sizes: Any, axis: int, start: int, end: i
 
 
 def _concat(context: Context, node: fx.Node) -> Sequence[str]:
-    parts = [context.value(part) for part in node.args[0]]  # type: ignore[union-attr]
-    axis = node.args[1] if len(node.args) > 1 else 0
-    return [context.graph.add("Concat", parts, axis=axis)]
+    parts, axis = arguments(node, None, 0)
+    return [context.graph.add("Concat", [context.value(part) for part in parts], axis=axis)]
 
 
 def _unsqueeze(context: Context, node: fx.Node) -> Sequence[str]:
     rank = len(shape_of(node))
-    axis = int(node.args[1]) % rank  # type: ignore[call-overload,arg-type]
+    axis = int(arguments(node)[1]) % rank
     return [
-        context.graph.add("Unsqueeze", [context.value(node.args[0]), context.graph.ints(axis)])
+        context.graph.add(
+            "Unsqueeze", [context.value(arguments(node)[0]), context.graph.ints(axis)]
+        )
     ]
 
 
 def _gather(context: Context, node: fx.Node) -> Sequence[str]:
-    x, axis, index = node.args
-    assert isinstance(x, fx.Node)
+    x, axis, index = arguments(node)
     op = "Gather" if len(shape_of(x)) == 1 else "GatherElements"
     return [context.graph.add(op, [context.value(x), context.value(index)], axis=axis)]
 
 
 def _scatter_add(context: Context, node: fx.Node) -> Sequence[str]:
-    base, axis, index, source = node.args
+    base, axis, index, source = arguments(node)
     inputs = [context.value(base), context.value(index), context.value(source)]
     return [context.graph.add("ScatterElements", inputs, axis=axis, reduction="add")]
 
 
 def _sort(context: Context, node: fx.Node) -> Sequence[str]:
-    x, axis, descending = (*node.args, *(None, -1, False)[len(node.args) :])
-    assert isinstance(x, fx.Node)
-    extent = context.graph.ints(shape_of(x)[int(axis)])  # type: ignore[call-overload]
+    x, axis, descending = arguments(node, None, -1, False)
+    extent = context.graph.ints(shape_of(x)[int(axis)])
     return context.graph.add_many(
         "TopK", [context.value(x), extent], 2, axis=axis, largest=int(bool(descending)), sorted=1
     )
 
 
 def _clamp(context: Context, node: fx.Node) -> Sequence[str]:
-    x, low, high = (*node.args, *(None, None, None)[len(node.args) :])
-    assert isinstance(x, fx.Node)
+    x, low, high = arguments(node, None, None, None)
     low = node.kwargs.get("min", low)
     high = node.kwargs.get("max", high)
     bounds = ["" if bound is None else context.value(bound, x) for bound in (low, high)]
@@ -281,9 +290,7 @@ def _clamp(context: Context, node: fx.Node) -> Sequence[str]:
 
 
 def _full(context: Context, node: fx.Node) -> Sequence[str]:
-    import onnx
-
-    value = onnx.numpy_helper.from_array(np.array([node.args[1]], dtype_of(node)))
+    value = onnx.numpy_helper.from_array(np.array([arguments(node)[1]], dtype_of(node)))
     shape = context.graph.ints(*shape_of(node))
     return [context.graph.add("ConstantOfShape", [shape], value=value)]
 
@@ -310,13 +317,13 @@ EMITTERS: dict[Any, Emitter] = {
     aten.sigmoid.default: _same("Sigmoid"),
     aten.bmm.default: _same("MatMul"),
     aten.gelu.default: lambda context, node: [
-        context.graph.add("Gelu", [context.value(node.args[0])])
+        context.graph.add("Gelu", [context.value(arguments(node)[0])])
     ],
     aten.mm.default: _matmul,
     aten.addmm.default: _addmm,
     aten.native_layer_norm.default: _layer_norm,
-    aten._softmax.default: _softmax("Softmax"),
-    aten._log_softmax.default: _softmax("LogSoftmax"),
+    _operator("_softmax"): _softmax("Softmax"),
+    _operator("_log_softmax"): _softmax("LogSoftmax"),
     aten.sum.dim_IntList: _reduce("ReduceSum"),
     aten.sum.default: _reduce("ReduceSum"),
     aten.mean.default: _reduce("ReduceMean"),
@@ -325,7 +332,7 @@ EMITTERS: dict[Any, Emitter] = {
     aten.alias.default: _alias,
     aten.clone.default: _alias,
     aten.detach.default: _alias,
-    aten._to_copy.default: _to_copy,
+    _operator("_to_copy"): _to_copy,
     aten.view.default: _reshape,
     aten.squeeze.dims: _reshape,
     aten.squeeze.dim: _reshape,

@@ -1,17 +1,17 @@
-"""Training programs: an objective traced and lowered, with the contract a device needs to run it."""
+"""Training programs: an objective traced and lowered, with the contract to run it by."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from export.lowering import lower
-from export.trace import trace
+from export.trace import Function, Named, trace
 from reefleet.learning.objectives import Objective, Settings, quped, reefl, reefl_quped
 from reefleet.model import ModelSpec
 from reefleet.plan import SubmodelPlan
@@ -40,7 +40,9 @@ def objectives_for(spec: ModelSpec, plan: SubmodelPlan, settings: Settings) -> d
     return {"federate": federate, "personalize": quped(spec, depth, bits, settings)}
 
 
-def build_program(objective: Objective, spec: ModelSpec, batch_size: int, file: str) -> BuiltProgram:
+def build_program(
+    objective: Objective, spec: ModelSpec, batch_size: int, file: str
+) -> BuiltProgram:
     """Trace one step of `objective` at a batch size and lower it; raises UnsupportedOperator."""
     example = example_inputs(objective, spec, batch_size)
     graph = lower(trace(flat_step(objective), example), objective.name)
@@ -77,31 +79,27 @@ def example_inputs(objective: Objective, spec: ModelSpec, batch_size: int) -> di
     return {**state, **example_batch(spec, batch_size), **scalars}
 
 
-def flat_step(objective: Objective) -> _FlatStep:
+def flat_step(objective: Objective) -> Function:
     """The step as one function from graph input names to graph output names."""
-    return _FlatStep(objective)
+    carried = [tensor.name for tensor in objective.state]
+    fed = [scalar.name for scalar in objective.scalars]
 
-
-class _FlatStep:
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
-        self._state = [tensor.name for tensor in objective.state]
-        self._scalars = [scalar.name for scalar in objective.scalars]
-
-    def __call__(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        state, metrics = self._objective.step(
-            {name: values[name] for name in self._state},
+    def step(values: Named) -> dict[str, Tensor]:
+        state, metrics = objective.step(
+            {name: values[name] for name in carried},
             {name: values[name] for name in ("image", "label", "mask")},
-            {name: values[name] for name in self._scalars},
+            {name: values[name] for name in fed},
         )
         return {
-            **{NEXT + name: state[name] for name in self._state},
-            **{METRIC + name: metrics[name] for name in self._objective.metrics},
+            **{NEXT + name: state[name] for name in carried},
+            **{METRIC + name: metrics[name] for name in objective.metrics},
         }
 
+    return step
 
-def first_values(objective: Objective) -> dict[str, np.ndarray]:
-    """What init.safetensors holds: first values that come from no weight and are not zeros-only."""
+
+def first_values(objective: Objective) -> dict[str, NDArray[np.float32]]:
+    """What init.safetensors holds: the first values of the state's `file` entries."""
     return {
         tensor.name: np.zeros(tensor.shape, np.float32)
         for tensor in objective.state

@@ -24,7 +24,9 @@ def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
     def function(values: Named) -> dict[str, Tensor]:
         return {"logits": exit_logits(values, spec, depth, values["image"])}
 
-    return lower(trace(function, {"image": _image(spec, batch), **_weights(spec, depth)}), "predict")
+    return lower(
+        trace(function, {"image": _image(spec, batch), **_weights(spec, depth)}), "predict"
+    )
 
 
 def stage_graphs(
@@ -62,11 +64,15 @@ def _stage(
         for index in range(first, last):
             tokens, history, feature = advance(values, spec, index, tokens, history)
         logits = classify(values, feature)
-        return {"logits": logits} if final else {
-            "logits": logits,
-            "tokens_out": tokens,
-            "history_out": history,
-        }
+        return (
+            {"logits": logits}
+            if final
+            else {
+                "logits": logits,
+                "tokens_out": tokens,
+                "history_out": history,
+            }
+        )
 
     coded = frozenset(quantized_tensors(spec, last)) & set(weights) if quantized else frozenset()
     graph = lower(

@@ -16,7 +16,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 Named = Mapping[str, Tensor]
-Function = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+Function = Callable[[Named], dict[str, Tensor]]
 
 _KEPT_WHOLE = (
     torch.ops.aten.select_backward.default,

@@ -6,8 +6,14 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from export.build import Built
+    from reefleet.model import ModelSpec
+    from reefleet.plan import SubmodelPlan
 
 COMPILE_EXAMPLE = """\
 example:
@@ -69,7 +75,7 @@ def _add_build(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _compile(options: argparse.Namespace) -> int:
     from export.compile import compile_task
-    from reefleet.cli.model import read_contract, read_json
+    from reefleet.cli.inputs import read_contract, read_json
     from reefleet.plan import SubmodelPlan
 
     begun = time.perf_counter()
@@ -82,4 +88,56 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    raise SystemExit(2)
+    from export.build import build_submodel
+    from reefleet.blobs import sha256_hex
+    from reefleet.cli.inputs import read_contract
+    from reefleet.datasets.pack import load_parts
+    from reefleet.wire import checkpoint
+
+    contract = read_contract(options.contract)
+    plan = _plan(options, contract.spec)
+    (validation,) = load_parts(options.data, ("validation",))
+    weights = checkpoint.load(options.checkpoint, contract.spec)
+    source = sha256_hex(options.checkpoint.read_bytes())
+    built = build_submodel(contract, weights, plan, validation, options.out, source)
+    if options.json:
+        result = {"plan": plan.to_json(), **asdict(built), "folder": str(options.out)}
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        sys.stdout.write(_text(options, plan, built))
+    return 0
+
+
+def _plan(options: argparse.Namespace, spec: ModelSpec) -> SubmodelPlan:
+    from dataclasses import replace
+
+    from coordinator.planner import Budget, plan_for
+    from devices import catalog
+
+    profile = catalog.reference_profile(options.device)
+    plan = plan_for(profile, spec, Budget(latency_ms=options.latency_ms))
+    chosen = replace(
+        plan, exit_depth=options.depth or plan.exit_depth, bits=options.bits or plan.bits
+    )
+    spec.exits_within(chosen.exit_depth)
+    return chosen
+
+
+def _text(options: argparse.Namespace, plan: SubmodelPlan, built: Built) -> str:
+    lines = [
+        f"{options.device}: depth {plan.exit_depth}, {plan.bits} bits",
+        f"{built.packed_bytes:,} bytes packed, the full model has {built.float32_bytes:,}",
+        f"{'exit':>6} {'float32':>9} {'packed':>9} {'error':>9} {'agree':>7}",
+    ]
+    lines += [
+        f"{exit_.exit_depth:>6} {plain:>9.1%} {coded:>9.1%} "
+        f"{exit_.relative_error:>9.2%} {exit_.agreement:>7.1%}"
+        for exit_, plain, coded in zip(
+            built.exits, built.float_accuracy, built.accuracy, strict=True
+        )
+    ]
+    lines.append(
+        f"early exit: accuracy {built.early_exit_accuracy:.1%} at mean depth "
+        f"{built.mean_exit_depth:.2f} on the validation samples"
+    )
+    return "\n".join([*lines, f"written to {options.out}"]) + "\n"

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     pretrain = commands.add_parser(
         "pretrain",
         help="train the full model on public data",
-        description="Train the full model, every exit, on public data; one line an epoch on stderr.",
+        description="Train every exit of the full model; one line an epoch on stderr.",
         epilog=PRETRAIN_EXAMPLE,
     )
     pretrain.add_argument("--contract", required=True, type=Path, help="model contract (JSON)")
@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from safetensors.numpy import save
 
     from reefleet.blobs import write_atomic
+    from reefleet.cli.inputs import read_contract
     from reefleet.datasets.pack import load_parts, normalized
     from reefleet.learning.pretraining import Pretraining, accuracy, pretrain
 
@@ -65,31 +66,6 @@ def run(options: argparse.Namespace) -> int:
     }
     sys.stdout.write(json.dumps(result) + "\n")
     return 0
-
-
-def read_contract(path: Path) -> Any:
-    """A ModelContract from its JSON file; raises MissingFile, DamagedFile or ConfigError."""
-    from reefleet.model import ModelContract
-
-    return ModelContract.from_json(read_json(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One JSON object from a file; raises MissingFile or DamagedFile."""
-    from reefleet.errors import DamagedFile, MissingFile
-
-    try:
-        values = json.loads(path.read_bytes())
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}"
-        raise MissingFile(msg) from error
-    except ValueError as error:
-        msg = f"{path} is not JSON: {error}"
-        raise DamagedFile(msg) from error
-    if not isinstance(values, dict):
-        msg = f"{path} holds no JSON object"
-        raise DamagedFile(msg)
-    return values
 
 
 def _progress(epoch: int, epochs: int, loss: float) -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reefleet.errors import DamagedFile, MissingFile
-from reefleet.model import ModelContract, ModelSpec
+from reefleet.cli.inputs import read_contract
+from reefleet.model import ModelSpec
 
 if TYPE_CHECKING:
     from reefleet.plan import SubmodelPlan
@@ -81,17 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _spec(path: Path | None) -> ModelSpec:
-    if path is None:
-        return DEIT_TINY
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read the model contract {path}: {error.strerror}"
-        raise MissingFile(msg) from error
-    except ValueError as error:
-        msg = f"{path} is not a model contract: {error}"
-        raise DamagedFile(msg) from error
-    return ModelContract.from_json(values).spec
+    return DEIT_TINY if path is None else read_contract(path).spec
 
 
 def _text(board: str, spec: ModelSpec, plan: SubmodelPlan) -> str:

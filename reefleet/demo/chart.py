@@ -55,9 +55,9 @@ def _by_round(axes: Axes, accuracy: Mapping[str, Sequence[tuple[int, float]]]) -
             linewidth=1.8,
             label=device,
         )
-    axes.set_title("Shared model, by round", loc="left", color=INK)
+    axes.set_title("Shared model, as each round begins", loc="left", color=INK)
     axes.set_xlabel("round")
-    axes.set_ylabel("accuracy at the device's deepest exit, %")
+    axes.set_ylabel("accuracy on the device's validation images, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -18,7 +18,7 @@ from reefleet.datasets.partition import dirichlet_split
 
 PUBLIC_SAMPLES = 360
 ALPHA = 1.0  # mild skew: every device sees most digits, none sees them in equal shares
-LEAST_SAMPLES = 120  # per device, so that its held-out parts still say something
+LEAST_SAMPLES = 180  # per device, so that its held-out parts still say something
 VALIDATION_SHARE = 0.2
 TEST_SHARE = 0.2
 

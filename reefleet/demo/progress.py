@@ -86,16 +86,19 @@ def plain(moment: Moment, elapsed_s: float) -> str:
     return f"{moment.phase}, {_times(moment, elapsed_s)}" + (f"; {figures}" if figures else "")
 
 
-def remaining_s(durations_s: Sequence[float], rounds_left: int) -> float | None:
+def remaining_s(
+    durations_s: Sequence[float], rounds_left: int, personal_left: float = 1.0
+) -> float | None:
     """Guess the time left from the finished rounds; None before the first has finished.
 
-    The middle duration is taken, so that a slow first round does not spoil the guess, and the
-    personal work after the last round counts as one more.
+    The middle duration is taken, so that a slow first round does not spoil the guess. The personal
+    work after the last round counts as one more; `personal_left` is the share of it that is not
+    done.
     """
     if not durations_s:
         return None
     middle = sorted(durations_s)[len(durations_s) // 2]
-    return middle * (rounds_left + 1)
+    return middle * (rounds_left + personal_left)
 
 
 def _times(moment: Moment, elapsed_s: float) -> str:

@@ -33,8 +33,9 @@ _HEADINGS = (
     ("bits", ""),
     ("accuracy", "shared"),
     ("accuracy", "personal"),
-    ("packed", "sub-model"),
-    ("float32", "full model"),
+    ("accuracy", "early exit"),
+    ("packed", "bytes"),
+    ("of float32", ""),  # the size of the full model goes below
     ("mean", "exit"),
     ("p50 ms", "early exit"),
     ("p50 ms", "full depth"),
@@ -42,12 +43,15 @@ _HEADINGS = (
     ("bytes", "up"),
     ("peak", "memory"),
 )
+_FULL_MODEL = 7  # column
 
 
 def table(results: Sequence[Result]) -> str:
     """Give the aligned table, one line a device, under two lines of headings."""
     rows = [_cells(result) for result in results]
-    lines = [*zip(*_HEADINGS, strict=True), *rows]
+    above, below = (list(line) for line in zip(*_HEADINGS, strict=True))
+    below[_FULL_MODEL] = size(max((r.full_model_bytes for r in results), default=0))
+    lines = [above, below, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADINGS))]
     text = [_aligned(line, widths) for line in lines]
     text.insert(2, "-" * len(text[0]))
@@ -63,22 +67,23 @@ def size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-def _cells(result: Result) -> tuple[str, ...]:
-    return (
+def _cells(result: Result) -> list[str]:
+    return [
         result.device,
         str(result.exit_depth),
         str(result.bits),
         f"{result.shared_accuracy:.1%}",
         f"{result.personal_accuracy:.1%}",
+        f"{result.early_accuracy:.1%}",
         size(result.packed_bytes),
-        size(result.full_model_bytes),
+        f"{result.packed_bytes / result.full_model_bytes:.1%}",
         f"{result.mean_exit_depth:.2f}",
         f"{result.early_p50_ms:.3f}",
         f"{result.full_depth_p50_ms:.3f}",
         size(result.bytes_down),
         size(result.bytes_up),
         size(result.peak_resident_bytes),
-    )
+    ]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -48,6 +48,7 @@ def play(demo: Demo, progress: TextIO) -> str:
         status = fleet.watch(members, running, view)
         finished = time.monotonic()
     view.show(Moment("finished", done=1.0))
+    view.say("")
     results = story.results(status, CONTRACT.spec)
     for device in BOARDS:
         shutil.copytree(fleet.state_of(folder, device) / "submodel", demo.out / device)
@@ -73,16 +74,14 @@ def _fresh(out: Path) -> Path:
 def _report(demo: Demo, results: Sequence[Result], seconds: float, running_s: float) -> str:
     shared = sum(result.shared_accuracy for result in results) / len(results)
     personal = sum(result.personal_accuracy for result in results) / len(results)
-    kept = f"; everything else under {demo.out / RUN_FOLDER}" if demo.keep else ""
+    kept = f", states and logs in {demo.out / RUN_FOLDER}" if demo.keep else ""
     figures = (
         f"Mean accuracy at the deepest exit: shared {shared:.1%}, personal {personal:.1%}. "
         f"{demo.rounds} rounds; {seconds:.0f} s in all, {running_s:.0f} s of them the fleet."
     )
+    files = f"Files: a bundle a device, digits and accuracy.png in {demo.out}{kept}."
     example = f"reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}"
-    files = (
-        f"Files: a bundle a device, digits and accuracy.png under {demo.out}/{kept}. Try: {example}"
-    )
-    return "\n".join([table(results), "", figures, files])
+    return "\n".join([table(results), "", figures, files, f"Try: {example}"])
 
 
 @contextmanager

@@ -50,7 +50,7 @@ seed = {seed}
 cache_dir = "cache"
 
 [budget]
-latency_ms = 2.5
+latency_ms = 4.5
 memory_share = 0.48
 model_share = 4e-4
 local_epochs = 3

@@ -39,7 +39,9 @@ def moment(status: FleetStatus) -> Moment:
     left_s = None
     if status.rounds_closed:
         spans = [r.closed_at - r.opened_at for r in status.rounds if r.closed_at is not None]
-        left_s = remaining_s(spans, status.rounds_total - status.rounds_closed)
+        waiting = sum(device.personal is None for device in status.devices)
+        share = waiting / max(1, len(status.devices))
+        left_s = remaining_s(spans, status.rounds_total - status.rounds_closed, share)
     return Moment(phase, done, left_s, tuple(_line(device) for device in _by_size(status)))
 
 
@@ -49,20 +51,15 @@ def results(status: FleetStatus, spec: ModelSpec) -> list[Result]:
 
 
 def accuracy_by_round(status: FleetStatus) -> dict[str, list[tuple[int, float]]]:
-    """Accuracy of the shared model at each device's deepest exit after each round; 0: pretrained.
+    """Accuracy of the shared model at each device's deepest exit, as each round began.
 
-    A device measures what it downloads, so its figure of round r belongs to the model after r - 1.
+    All on the device's validation images. The final figures are of its test images, so they are
+    not part of these curves.
     """
     curves: dict[str, list[tuple[int, float]]] = {}
     for device in status.devices:
-        points = [(work.round - 1, _metrics(work.metrics)) for work in device.work]
-        if device.personal:
-            points.append((status.rounds_closed, _metrics(device.personal["metrics"])))
-        curves[device.device_id] = [
-            (number, metrics.shared_accuracy[-1])
-            for number, metrics in points
-            if metrics.shared_accuracy
-        ]
+        points = [(work.round, _metrics(work.metrics).shared_accuracy) for work in device.work]
+        curves[device.device_id] = [(number, shares[-1]) for number, shares in points if shares]
     return curves
 
 

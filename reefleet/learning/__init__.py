@@ -1,0 +1,1 @@
+"""The algorithms as pure functions over tensors: no network, no files."""

@@ -41,9 +41,7 @@ def soft_quantize(values: Tensor, centers: Tensor, steepness: Tensor) -> Tensor:
     return here + rise - fall
 
 
-def proximal_weights(
-    values: Tensor, centers: Tensor, threshold: Tensor
-) -> tuple[Tensor, Tensor]:
+def proximal_weights(values: Tensor, centers: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """Exact prox of threshold * ||x - Q(x)||_1: each weight moves to its center by at most that.
 
     Gives the moved weights [N] and their assignment [N], which the move does not change.

@@ -60,8 +60,10 @@ def attention(params: Params, prefix: str, x: Tensor, heads: int, scale: float) 
 
 
 def transformer_layer(params: Params, prefix: str, x: Tensor, heads: int, scale: float) -> Tensor:
-    """x + attention(norm(x)), then x + feed-forward(norm(x)), on [B, T, D]."""
-    x = x + attention(params, prefix + "attn.", layer_norm(params, prefix + "norm1", x), heads, scale)
+    """X + attention(norm(x)), then x + feed-forward(norm(x)), on [B, T, D]."""
+    x = x + attention(
+        params, prefix + "attn.", layer_norm(params, prefix + "norm1", x), heads, scale
+    )
     hidden = layer_norm(params, prefix + "norm2", x)
     hidden = F.linear(hidden, params[prefix + "mlp.fc1.weight"], params[prefix + "mlp.fc1.bias"])
     hidden = F.gelu(hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -142,6 +143,17 @@ def test_closing_ends_a_compiler_that_runs_and_blames_nobody(
     b.bundles.close()
     assert b.store.device("a").failure == ""
     b.store.close()
+
+
+def test_leftovers_of_a_killed_compiler_go_when_they_are_too_old_to_be_in_use(
+    bench: MakeBench, tmp_path: Path
+) -> None:
+    old, fresh = tmp_path / "cache" / "tmp-old", tmp_path / "cache" / "tmp-fresh"
+    old.mkdir(parents=True)
+    fresh.mkdir()
+    os.utime(old, (0, 0))
+    bench()
+    assert (old.exists(), fresh.exists()) == (False, True)
 
 
 def test_the_compilers_version_knows_its_command_and_its_sources() -> None:

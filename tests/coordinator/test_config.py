@@ -66,6 +66,18 @@ def test_a_folder_without_settings_names_the_command_to_run(tmp_path: Path) -> N
         read_config(tmp_path)
 
 
+def test_what_a_killed_coordinator_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    (folder.blobs / "ab").mkdir(parents=True)
+    whole, half = folder.blobs / "ab" / ("ab" * 32), folder.blobs / "ab" / ".tmp-x"
+    whole.touch()
+    half.touch()
+    (tmp_path / "pretrain-x").mkdir()
+    folder.sweep()
+    assert (whole.exists(), half.exists()) == (True, False)
+    assert not (tmp_path / "pretrain-x").exists()
+
+
 def test_a_folder_serves_one_coordinator_at_a_time(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     with folder.held(), pytest.raises(StoreError, match="another coordinator"), folder.held():

@@ -44,12 +44,12 @@ def test_the_last_exit_accepts_all(case: tuple[np.ndarray, np.ndarray]) -> None:
     assert (taken == len(thresholds) - 1).all()
 
 
-@given(judged(), st.integers(1, 10))
+@given(judged(), st.integers(1, 10), st.floats(0, 3))
 def test_without_tolerance_no_validation_accuracy_is_lost(
-    case: tuple[np.ndarray, np.ndarray], minimum: int
+    case: tuple[np.ndarray, np.ndarray], minimum: int, margin: float
 ) -> None:
     confidences, correct = case
-    taken = exits_taken(confidences, choose(confidences, correct, 0.0, minimum))
+    taken = exits_taken(confidences, choose(confidences, correct, 0.0, minimum, margin))
     assert correct[np.arange(len(taken)), taken].sum() >= correct[:, -1].sum()
 
 
@@ -66,9 +66,17 @@ def test_an_exit_is_used_by_enough_samples_or_by_none(
 def test_the_lowest_threshold_that_holds_is_taken() -> None:
     confidences = np.array([[0.9, 1], [0.8, 1], [0.7, 1], [0.6, 1]])
     correct = np.array([[True, True], [True, True], [False, True], [False, True]])
-    assert choose(confidences, correct, 0.0, 1) == (0.8, 0.0)
-    assert choose(confidences, correct, 0.34, 1) == (0.7, 0.0)
-    assert choose(confidences, correct, 0.0, 3) == (NEVER, 0.0)
+    assert choose(confidences, correct, 0.0, 1, 0.0) == (0.8, 0.0)
+    assert choose(confidences, correct, 0.34, 1, 0.0) == (0.7, 0.0)
+    assert choose(confidences, correct, 0.0, 3, 0.0) == (NEVER, 0.0)
+
+
+def test_a_lucky_cut_is_not_believed() -> None:
+    # One answer lost and one won below it: even, but on two answers that says little.
+    confidences = np.array([[0.9, 1], [0.8, 1], [0.7, 1]])
+    correct = np.array([[True, True], [False, True], [True, False]])
+    assert choose(confidences, correct, 0.0, 1, margin=0.0) == (0.7, 0.0)
+    assert choose(confidences, correct, 0.0, 1, margin=1.0) == (0.9, 0.0)
 
 
 def test_an_exit_better_than_the_deepest_takes_everything() -> None:

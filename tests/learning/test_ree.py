@@ -23,9 +23,10 @@ def layer(params: dict[str, Tensor], prefix: str, x: Tensor, heads: int, scale: 
     def norm(name: str, values: Tensor) -> Tensor:
         centered = values - values.mean(-1, keepdim=True)
         spread = values.var(-1, unbiased=False, keepdim=True)
-        return centered / torch.sqrt(spread + 1e-6) * weights[f"{name}.weight"] + weights[
-            f"{name}.bias"
-        ]
+        return (
+            centered / torch.sqrt(spread + 1e-6) * weights[f"{name}.weight"]
+            + weights[f"{name}.bias"]
+        )
 
     qkv = norm("norm1", x) @ weights["attn.qkv.weight"].T + weights["attn.qkv.bias"]
     q, k, v = qkv.chunk(3, -1)

@@ -29,14 +29,19 @@ from reefleet.learning.objectives.objective import (
 )
 from reefleet.learning.quantizer import proximal_centers, proximal_weights, soft_quantize
 from reefleet.learning.ree import exit_logits
+from reefleet.learning.vit import Params
 from reefleet.model import ModelSpec, quantized_tensors
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
 Loss = Callable[[Tensor], Tensor]
+Network = Callable[[Params, Tensor], Tensor]
 
 
 def quped(spec: ModelSpec, depth: int, bits: int, settings: Settings) -> Objective:
     """The personal model alone: relax towards the centers, snap, fine-tune the rest."""
+
+    def logits_of(params: Params, images: Tensor) -> Tensor:
+        return exit_logits(params, spec, depth, images)
 
     def step(
         state: State, batch: Batch, scalars: Scalars
@@ -44,7 +49,7 @@ def quped(spec: ModelSpec, depth: int, bits: int, settings: Settings) -> Objecti
         def loss_of(logits: Tensor) -> Tensor:
             return cross_entropy(logits, batch["label"], batch["mask"]).sum()
 
-        return personal_step(state, spec, depth, batch, scalars, settings, loss_of)
+        return personal_step(state, batch, scalars, settings, logits_of, loss_of)
 
     return Objective(
         name="quped",
@@ -61,14 +66,13 @@ def quped(spec: ModelSpec, depth: int, bits: int, settings: Settings) -> Objecti
 
 def personal_step(
     state: State,
-    spec: ModelSpec,
-    depth: int,
     batch: Batch,
     scalars: Scalars,
     settings: Settings,
+    logits_of: Network,
     loss_of: Loss,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """One proximal step of the personal weights and centers under `loss_of(logits)`."""
+    """One proximal step of weights and centers under `loss_of(logits_of(params, images))`."""
     personal, centers = under(state, "personal"), under(state, "centers")
     free = 1 - scalars["freeze"]
 
@@ -79,8 +83,8 @@ def personal_step(
         for name, book in codebooks.items():
             flat = soft_quantize(params[name].reshape(-1), book, scalars["steepness"])
             soft[name] = flat.reshape(params[name].shape)
-        plain = loss_of(exit_logits(params, spec, depth, batch["image"]))
-        quantized = loss_of(exit_logits(soft, spec, depth, batch["image"]))
+        plain = loss_of(logits_of(params, batch["image"]))
+        quantized = loss_of(logits_of(soft, batch["image"]))
         metrics = {"personal_loss": plain.detach(), "quantized_loss": quantized.detach()}
         return plain + free * quantized, metrics
 
@@ -136,9 +140,9 @@ def personal_scalars(settings: Settings) -> tuple[Scalar, ...]:
 
 def _normalised(gradient: Tensor, weights: Tensor) -> Tensor:
     # A center's gradient sums over its members; LSQ's 1/sqrt(N) keeps its step size-free.
-    scaled = gradient * (weights.numel() ** -0.5)
+    scaled: Tensor = gradient * (weights.numel() ** -0.5)
     return scaled.clamp(-GRADIENT_CLIP, GRADIENT_CLIP)
 
 
 def _unless(flag: Tensor, kept: Tensor, new: Tensor) -> Tensor:
-    return torch.where(flag > 0.5, kept, new)  # noqa: PLR2004 - the flag is 0 or 1
+    return torch.where(flag > 0.5, kept, new)

@@ -31,6 +31,7 @@ from reefleet.learning.objectives.reefl import (
     shared_state,
 )
 from reefleet.learning.ree import exit_logits
+from reefleet.learning.vit import Params
 from reefleet.model import ModelSpec
 from reefleet.wire.manifest import Phase
 
@@ -40,17 +41,22 @@ def reefl_quped(
 ) -> Objective:
     """The two-model step for boards that bear both."""
 
+    def logits_of(params: Params, images: Tensor) -> Tensor:
+        return exit_logits(params, spec, depth, images)
+
     def step(
         state: State, batch: Batch, scalars: Scalars
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         shared, personal = under(state, "shared"), under(state, "personal")
-        student = exit_logits(personal, spec, depth, batch["image"]).detach()
+        student = logits_of(personal, batch["image"]).detach()
 
         def shared_loss(
             params: Mapping[str, Tensor],
         ) -> tuple[Tensor, tuple[Tensor, Tensor, dict[str, Tensor]]]:
-            logits = exit_logits(params, spec, depth, batch["image"])
-            loss, (score, metrics) = reefl_loss(logits, batch, state[SCORE], scalars["distillation"])
+            logits = logits_of(params, batch["image"])
+            loss, (score, metrics) = reefl_loss(
+                logits, batch, state[SCORE], scalars["distillation"]
+            )
             mutual = divergence(logits, student, batch["mask"], settings.temperature).mean()
             return loss + settings.mutual * mutual, (logits.detach(), score, metrics)
 
@@ -65,7 +71,7 @@ def reefl_quped(
             soft = divergence(teacher, logits, batch["mask"], settings.temperature).sum()
             return (1 - settings.mutual) * label + settings.mutual * soft
 
-        own, more = personal_step(state, spec, depth, batch, scalars, settings, personal_loss)
+        own, more = personal_step(state, batch, scalars, settings, logits_of, personal_loss)
         return {
             **renamed(moved, "shared"),
             **renamed(velocity, "optimizer/shared"),

@@ -125,9 +125,9 @@ def test_a_device_line_shows_its_plan_and_latest_figures() -> None:
     assert (line.loss, line.accuracy) == (0.5, 0.9)
 
 
-def test_a_figure_of_a_round_belongs_to_the_model_before_it() -> None:
+def test_curves_hold_the_deepest_exit_of_each_round_and_no_figure_of_other_images() -> None:
     status = a_status("finished", devices=(a_device(done=True),), rounds_closed=2)
-    assert story.accuracy_by_round(status) == {"rpi-4b": [(0, 0.5), (1, 0.9), (2, 0.95)]}
+    assert story.accuracy_by_round(status) == {"rpi-4b": [(1, 0.5), (2, 0.9)]}
 
 
 def test_a_result_sums_bytes_over_all_work_and_takes_the_highest_memory() -> None:

@@ -59,4 +59,5 @@ def test_a_line_said_stays_above_what_is_redrawn() -> None:
 
 def test_time_left_follows_the_middle_round_and_counts_the_personal_work() -> None:
     assert remaining_s([30.0, 5.0, 6.0], 4) == 6.0 * 5
+    assert remaining_s([6.0], 0, personal_left=0.5) == 3.0
     assert remaining_s([], 4) is None

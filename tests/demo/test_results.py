@@ -33,13 +33,17 @@ def test_every_figure_of_a_device_is_on_its_line() -> None:
         "95.1%",
         "96.3%",
         "195 KiB",
-        "2.7 MiB",
+        "7.1%",
         "1.87",
         "0.210",
         "0.480",
     ):
         assert figure in line
     assert line.endswith("150 MiB")
+
+
+def test_the_size_of_the_full_model_stands_in_the_heading() -> None:
+    assert "2.7 MiB" in table([a_result()]).splitlines()[1]
 
 
 def test_columns_line_up_whatever_the_device_is_called() -> None:
