@@ -171,24 +171,21 @@ def _softmax(op: str) -> Emitter:
 
 def _reduce(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        axes = arguments(node)[1] if len(arguments(node)) > 1 else None
-        keep = bool(arguments(node)[2]) if len(arguments(node)) > 2 else False
-        inputs = [context.value(arguments(node)[0])]
+        x, axes, keep = arguments(node, None, (), 0)
+        inputs = [context.value(x)]
         if axes:
             inputs.append(context.graph.ints(*axes))
-        return [context.graph.add(op, inputs, keepdims=int(bool(keep)))]
+        return [context.graph.add(op, inputs, keepdims=int(keep))]
 
     return emit
 
 
 def _argmin(context: Context, node: fx.Node) -> Sequence[str]:
-    axis = arguments(node)[1] if len(arguments(node)) > 1 else None
+    x, axis = arguments(node, None, None)
+    value = context.value(x)
     if axis is None:
-        flat = context.graph.add(
-            "Reshape", [context.value(arguments(node)[0]), context.graph.ints(-1)]
-        )
-        return [context.graph.add("ArgMin", [flat], axis=0, keepdims=0)]
-    return [context.graph.add("ArgMin", [context.value(x)], axis=axis, keepdims=0)]
+        value, axis = context.graph.add("Reshape", [value, context.graph.ints(-1)]), 0
+    return [context.graph.add("ArgMin", [value], axis=axis, keepdims=0)]
 
 
 def _select(context: Context, node: fx.Node) -> Sequence[str]:
@@ -274,7 +271,7 @@ def _scatter_add(context: Context, node: fx.Node) -> Sequence[str]:
 
 
 def _sort(context: Context, node: fx.Node) -> Sequence[str]:
-    x, axis, descending = arguments(node, None, -1, False)
+    x, axis, descending = arguments(node, None, -1, 0)
     extent = context.graph.ints(shape_of(x)[int(axis)])
     return context.graph.add_many(
         "TopK", [context.value(x), extent], 2, axis=axis, largest=int(bool(descending)), sorted=1

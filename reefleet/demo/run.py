@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -18,8 +19,10 @@ from reefleet.demo.processes import family
 from reefleet.demo.progress import Moment, View
 from reefleet.demo.results import Result, table
 from reefleet.demo.scenario import BOARDS, CONTRACT
+from reefleet.errors import RuntimeUnavailable
 
 RUN_FOLDER = ".run"
+WHEELS = ("torch", "onnx", "onnxruntime", "sklearn", "matplotlib", "PIL")
 
 # Six busy processes share the machine; a thread pool in each would only fight the others.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
@@ -36,8 +39,12 @@ class Demo:
 
 
 def play(demo: Demo, progress: TextIO) -> str:
-    """Run the demo and give its report; `progress` sees the live view. Raises ChildFailed."""
+    """Run the demo and give its report; `progress` sees the live view.
+
+    Raises RuntimeUnavailable where a wheel is missing, ChildFailed where a process fails.
+    """
     begin = time.monotonic()
+    _require_wheels()
     folder = _fresh(demo.out)
     view = View(progress, in_place=progress.isatty())
     with _sigterm_interrupts(), family(folder / "logs", ENVIRONMENT) as members:
@@ -58,6 +65,14 @@ def play(demo: Demo, progress: TextIO) -> str:
         shutil.rmtree(folder)
     seconds = time.monotonic() - begin
     return _report(demo, results, seconds, finished - started)
+
+
+def _require_wheels() -> None:
+    """Refuse at once what would otherwise fail after minutes of work."""
+    for name in WHEELS:
+        if find_spec(name) is None:
+            msg = f"the demo needs {name}, which is not here; run: pip install 'reefleet[all]'"
+            raise RuntimeUnavailable(msg)
 
 
 def _fresh(out: Path) -> Path:
