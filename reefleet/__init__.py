@@ -1,0 +1,1 @@
+"""One model on a whole fleet of unequal boards, learning where the data is."""
