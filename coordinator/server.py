@@ -38,6 +38,7 @@ from reefleet.model import ModelContract
 from reefleet.rpc.channel import SERVER_OPTIONS
 from reefleet.rpc.identity import issue_server, manifest_public_key
 from reefleet.v1 import artifact_pb2_grpc, fleet_pb2_grpc
+from reefleet.wire import checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +178,7 @@ class Coordinator:
     def _first_model(self, contract: ModelContract) -> pretraining.Model:
         source, root = self._config.model, self._folder.root
         if source.checkpoint:
-            return pretraining.load_checkpoint(root / source.checkpoint, contract.spec)
+            return checkpoint.load(root / source.checkpoint, contract.spec)
         if source.public_data:
             return pretraining.pretrain(
                 contract,
@@ -187,7 +188,7 @@ class Coordinator:
                 self._children,
                 self._pretrainer,
             )
-        return pretraining.random_model(contract.spec, source.seed)
+        return checkpoint.initial(contract.spec, source.seed)
 
     def _listen(self, rooms: Rooms, ca_cert: bytes, ca_key: bytes, manifest_key: bytes) -> None:
         listen = self._config.listen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_client.thresholds import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
+from reefleet.learning.thresholds import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
 from reefleet.retry import Retry
 from reefleet.rpc.limits import CALL_TIMEOUT_S
 from reefleet.settings import within

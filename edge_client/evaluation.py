@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import runtime
-from edge_client.data import Part, normalize
+from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import TensorMismatch
 from reefleet.model import ModelSpec, Preprocessing, tensor_shapes
 from reefleet.wire.manifest import Predict

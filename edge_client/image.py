@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.data import normalize
+from reefleet.datasets.pack import normalize
 from reefleet.errors import DamagedFile, MissingFile, RuntimeUnavailable
 from reefleet.model import Preprocessing
 

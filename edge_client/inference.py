@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edge_client import runtime
 from edge_client.geometry import require_agreement
-from edge_client.thresholds import confidence
 from reefleet.blobs import sha256_hex
 from reefleet.errors import (
     ChecksumMismatch,
@@ -22,19 +21,18 @@ from reefleet.errors import (
     TruncatedPayload,
     WireError,
 )
+from reefleet.learning.thresholds import confidence
 from reefleet.model import parameter_count, tensor_shapes
-from reefleet.wire.codebook import Grid
+from reefleet.wire.initializers import Initializers
 from reefleet.wire.manifest import (
     MAX_MANIFEST_BYTES,
     FileEntry,
-    Initializer,
     Stage,
     SubmodelBundle,
     submodel_from_bytes,
 )
 from reefleet.wire.tensors import (
     MAX_HEADER_BYTES,
-    CodebookTensor,
     EncodedTensor,
     unpack_tensors,
 )
@@ -67,7 +65,7 @@ class EarlyExitModel:
         """Build every stage; raises WireError where graphs, weights and manifest disagree."""
         self.manifest = manifest
         self.thresholds = manifest.thresholds
-        forms = _Forms(_checked_weights(manifest, weights))
+        forms = Initializers(_checked_weights(manifest, weights))
         self._stages = [
             _StageSession(stage, graphs[stage.file], forms, threads) for stage in manifest.stages
         ]
@@ -133,8 +131,8 @@ class EarlyExitModel:
 class _StageSession:
     """One stage graph with its weights in place."""
 
-    def __init__(self, stage: Stage, graph: bytes, forms: _Forms, threads: int) -> None:
-        weights = {item.name: forms.of(item) for item in stage.initializers}
+    def __init__(self, stage: Stage, graph: bytes, forms: Initializers, threads: int) -> None:
+        weights = forms.of(stage.initializers)
         self._session = runtime.open_session(graph, stage.file, threads, weights, fuse=True)
         self._file = stage.file
         self._inputs = [node.name for node in self._session.get_inputs()]
@@ -156,41 +154,6 @@ class _StageSession:
         feeds = {name: values[name] for name in self._inputs}
         found = runtime.run(self._session, feeds, self._file)
         return dict(zip(self._outputs, found, strict=True))
-
-
-class _Forms:
-    """Weights in the forms that stage graphs want; each is made once and shared by all stages."""
-
-    def __init__(self, tensors: Mapping[str, EncodedTensor]) -> None:
-        self._tensors = tensors
-        self._made: dict[tuple[str, str], Values] = {}
-
-    def of(self, item: Initializer) -> Values:
-        """The initializer's array; raises TensorMismatch or WireError naming it."""
-        key = (item.source, item.form)
-        if key not in self._made:
-            tensor = self._tensors.get(item.source)
-            if tensor is None:
-                msg = f"the initializer {item.name!r} wants {item.source!r}, which is not packed"
-                raise TensorMismatch(msg)
-            self._made[key] = _in_form(item, tensor)
-        return self._made[key]
-
-
-def _in_form(item: Initializer, tensor: EncodedTensor) -> Values:
-    if item.form == "float32":
-        return np.ascontiguousarray(tensor.decode())
-    if item.form == "transposed":
-        return np.ascontiguousarray(tensor.decode().T)
-    if not isinstance(tensor, CodebookTensor) or not isinstance(tensor.codebook, Grid):
-        msg = f"the initializer {item.name!r} wants {item.source!r} on the int8 grid; it is not"
-        raise TensorMismatch(msg)
-    if item.form == "int8-transposed":
-        return np.ascontiguousarray(tensor.codebook.steps[tensor.codes].T)
-    if item.form == "scale":
-        return np.array(tensor.codebook.scale, np.float32)
-    msg = f"the initializer {item.name!r} has the unknown form {item.form!r}"
-    raise WireError(msg)
 
 
 def _checked_weights(manifest: SubmodelBundle, data: bytes) -> dict[str, EncodedTensor]:

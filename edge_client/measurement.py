@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.data import Part, normalize
 from edge_client.inference import Answer, EarlyExitModel
+from reefleet.datasets.pack import Part, normalize
 from reefleet.report import EarlyExitReport
 
 WARM_UP = 5

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from edge_client import personal, snapping, submodel
 from edge_client.bundle import Bundle
 from edge_client.client import Client
-from edge_client.data import Part
 from edge_client.evaluation import accuracy
 from edge_client.measurement import measure
 from edge_client.memory import peak_resident_bytes
 from edge_client.task import PERSONALIZE, Task
 from edge_client.training import Lesson, Trained, seed_of, train
+from reefleet.datasets.pack import Part
 from reefleet.report import DeviceMetrics, EarlyExitReport
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import runtime
-from edge_client.data import IMAGE_AXES
+from reefleet.datasets.pack import IMAGE_AXES
 from reefleet.errors import NonFiniteUpdate, TensorMismatch, WireError
 from reefleet.wire.manifest import Program
 

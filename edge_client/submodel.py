@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client import folder, snapping, thresholds
+from edge_client import folder, snapping
 from edge_client.bundle import Bundle
 from edge_client.config import Calibration
-from edge_client.data import Part, normalize
 from edge_client.inference import MANIFEST_FILE, EarlyExitModel
 from reefleet.blobs import sha256_hex, write_atomic
+from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import TensorMismatch
+from reefleet.learning import thresholds
 from reefleet.model import tensor_shapes
 from reefleet.wire import codebook
 from reefleet.wire.manifest import FileEntry, SubmodelBundle, submodel_from_bytes, to_bytes

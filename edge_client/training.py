@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.data import Part, normalize, shuffled
+from edge_client.data import shuffled
 from edge_client.program import ResidentProgram
 from edge_client.snapping import snap
+from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import NonFiniteUpdate
 from reefleet.model import Preprocessing
 

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,36 +36,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     pretrain.add_argument("--out", required=True, type=Path, help="safetensors file to write")
     pretrain.add_argument("--seed", type=int, default=0, help="of weights and order (default: 0)")
     pretrain.add_argument("--epochs", type=int, help="over the public data (default: 40)")
-    pretrain.add_argument("--threads", type=int, default=0, help="of torch (default: its own)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Pretrain and write the checkpoint."""
-    import torch
-    from safetensors.numpy import save
-
-    from reefleet.blobs import write_atomic
+    from export.pretrain import pretrain_to
     from reefleet.cli.inputs import read_contract
-    from reefleet.datasets.pack import load_parts, normalized
-    from reefleet.learning.pretraining import Pretraining, accuracy, pretrain
+    from reefleet.datasets.pack import load_parts
+    from reefleet.learning.pretraining import Pretraining
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
     contract = read_contract(options.contract)
     (part,) = load_parts(options.data, ("train",))
-    part.require(contract.spec, "train")
-    images = torch.from_numpy(normalized(part.images, contract.preprocessing))
-    labels = torch.from_numpy(part.labels)
     settings = Pretraining(epochs=options.epochs) if options.epochs else Pretraining()
     begun = time.perf_counter()
-    weights = pretrain(contract.spec, images, labels, options.seed, settings, _progress)
-    write_atomic(options.out, save({name: value.numpy() for name, value in weights.items()}))
-    result = {
-        "samples": len(part),
-        "train_accuracy": accuracy(weights, contract.spec, contract.spec.depth, images, labels),
-        "seconds": round(time.perf_counter() - begun, 2),
-    }
-    sys.stdout.write(json.dumps(result) + "\n")
+    result = pretrain_to(options.out, contract, part, options.seed, settings, _progress)
+    seconds = round(time.perf_counter() - begun, 2)
+    sys.stdout.write(json.dumps({**asdict(result), "seconds": seconds}) + "\n")
     return 0
 
 

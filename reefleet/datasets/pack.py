@@ -48,7 +48,9 @@ def load_parts(path: Path, names: Sequence[str]) -> list[Part]:
     Raises MissingFile, or DamagedFile naming the array that is absent or of the wrong kind.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because numpy leaves its own handle open where the archive is damaged.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 msg = f"{path} is a single array; an .npz archive is needed"
                 raise DamagedFile(msg)

@@ -13,28 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.model import ModelSpec
+from reefleet.wire.checkpoint import initial
 
 Params = Mapping[str, Tensor]
 
 
 def init_params(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
-    """First values of every tensor: zero biases, unit norms, normal weights.
-
-    Matrices have deviation 0.4 / sqrt(fan-in): the usual 0.02 at DeiT-S's width, and a network of
-    width 64 still starts to learn. Tokens and embeddings have 0.02.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    params = {}
-    for name, shape in tensor_shapes(spec).items():
-        if name.endswith(".bias"):
-            params[name] = torch.zeros(shape)
-        elif "norm" in name:
-            params[name] = torch.ones(shape)
-        else:
-            spread = 0.4 * shape[-1] ** -0.5 if name.endswith("weight") else 0.02
-            params[name] = torch.randn(shape, generator=generator) * spread
-    return params
+    """First values of every tensor of the full model."""
+    return {name: torch.from_numpy(value) for name, value in initial(spec, seed).items()}
 
 
 def embed(params: Params, spec: ModelSpec, images: Tensor) -> Tensor:

@@ -21,8 +21,6 @@ from reefleet.plan import SubmodelPlan
 
 FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 4 << 20
-ROLES = ("shared", "personal", "centers", "statistic", "optimizer")
-INITIALIZER_FORMS = ("float32", "transposed", "int8-transposed", "scale")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +113,7 @@ class Program:
 class Initializer:
     """A weight that a stage graph expects: `name` in the graph, made from `source` in this form.
 
-    float32: as stored. transposed: [in, out] float32. int8-transposed: grid steps [in, out].
+    float32: as stored. int8-transposed: grid steps [in, out].
     scale: the codebook's grid step as a float32 scalar.
     """
 

@@ -16,7 +16,7 @@ from coordinator import records as r
 from coordinator.clock import Clock
 from coordinator.config import RoundPolicy, UpdatePolicy
 from coordinator.presence import Presence
-from coordinator.pretraining import publish, random_model
+from coordinator.pretraining import publish
 from coordinator.rounds import Rounds
 from coordinator.store import Store
 from coordinator.updates import Updates
@@ -25,6 +25,7 @@ from reefleet.blobs import BlobStore, sha256_hex
 from reefleet.model import ModelContract, ModelSpec, Preprocessing, tensor_shapes
 from reefleet.plan import SubmodelPlan
 from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.wire.checkpoint import initial
 from reefleet.wire.codecs import encode_update
 
 SPEC = ModelSpec(
@@ -78,7 +79,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.restart()
-        publish(self.versions, random_model(SPEC, 0), self.time.now)
+        publish(self.versions, initial(SPEC, 0), self.time.now)
 
     def restart(self) -> None:
         if hasattr(self, "store"):

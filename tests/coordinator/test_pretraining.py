@@ -10,23 +10,24 @@ import pytest
 from safetensors.numpy import save_file
 
 from coordinator.children import Children
-from coordinator.pretraining import load_checkpoint, pretrain, random_model
+from coordinator.pretraining import pretrain
 from reefleet.errors import DamagedFile, ExportError, MissingFile
 from reefleet.model import ModelContract, tensor_shapes
+from reefleet.wire.checkpoint import initial, load
 
 
 def test_a_random_model_has_every_tensor_and_repeats_by_seed(contract: ModelContract) -> None:
-    model = random_model(contract.spec, 1)
+    model = initial(contract.spec, 1)
     assert {n: v.shape for n, v in model.items()} == tensor_shapes(contract.spec)
-    again, other = random_model(contract.spec, 1), random_model(contract.spec, 2)
+    again, other = initial(contract.spec, 1), initial(contract.spec, 2)
     assert all(np.array_equal(model[name], again[name]) for name in model)
     assert not np.array_equal(model["head.weight"], other["head.weight"])
 
 
 def test_a_checkpoint_comes_back_bit_for_bit(contract: ModelContract, tmp_path: Path) -> None:
-    model = random_model(contract.spec, 3)
+    model = initial(contract.spec, 3)
     save_file(model, tmp_path / "w.safetensors")
-    found = load_checkpoint(tmp_path / "w.safetensors", contract.spec)
+    found = load(tmp_path / "w.safetensors", contract.spec)
     assert all(np.array_equal(model[name], found[name]) for name in model)
 
 
@@ -34,7 +35,7 @@ def test_a_checkpoint_that_is_not_this_model_is_refused_by_tensor(
     contract: ModelContract, tmp_path: Path
 ) -> None:
     path = tmp_path / "w.safetensors"
-    good = random_model(contract.spec, 3)
+    good = initial(contract.spec, 3)
     bad = {
         "head.bias' is missing": {n: v for n, v in good.items() if n != "head.bias"},
         "extra' is unknown": {**good, "extra": np.zeros(1, np.float32)},
@@ -44,18 +45,18 @@ def test_a_checkpoint_that_is_not_this_model_is_refused_by_tensor(
     for words, model in bad.items():
         save_file(model, path)
         with pytest.raises(DamagedFile, match=words):
-            load_checkpoint(path, contract.spec)
+            load(path, contract.spec)
     path.write_bytes(b"noise")
     with pytest.raises(DamagedFile, match="safetensors"):
-        load_checkpoint(path, contract.spec)
+        load(path, contract.spec)
     with pytest.raises(MissingFile):
-        load_checkpoint(tmp_path / "absent", contract.spec)
+        load(tmp_path / "absent", contract.spec)
 
 
 def test_pretraining_runs_apart_and_its_weights_are_taken(
     contract: ModelContract, tmp_path: Path
 ) -> None:
-    model = random_model(contract.spec, 5)
+    model = initial(contract.spec, 5)
     save_file(model, tmp_path / "made.safetensors")
     (tmp_path / "public.npz").write_bytes(b"data")
     code = (

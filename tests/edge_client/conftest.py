@@ -20,9 +20,10 @@ from onnx import TensorProto, helper
 
 from edge_client.client import Client
 from edge_client.config import EdgeConfig
-from edge_client.data import DeviceData, Part
+from edge_client.data import DeviceData
 from edge_client.task import FEDERATE, Artifact, Finished, Next, Task
 from reefleet.blobs import sha256_hex
+from reefleet.datasets.pack import Part
 from reefleet.model import ModelSpec, Preprocessing, tensor_shapes
 from reefleet.plan import SubmodelPlan
 from reefleet.report import DeviceMetrics, EarlyExitReport
@@ -203,7 +204,7 @@ def stage_graphs() -> tuple[bytes, bytes]:
         node("ReduceSum", ["weight"], ["total"], keepdims=0),
         node("Mul", ["total", "zero"], ["nothing"]),
         node("ReduceSum", ["tokens", "axis"], ["hidden"], keepdims=0),
-        node("MatMul", ["hidden", "head_t"], ["plain"]),
+        node("Gemm", ["hidden", "head.weight"], ["plain"], transB=1),
         node("Add", ["plain", "head.bias"], ["deep"]),
         node("ReduceSum", ["history"], ["unused"], keepdims=0),
         node("Mul", ["unused", "zero"], ["none"]),
@@ -215,7 +216,7 @@ def stage_graphs() -> tuple[bytes, bytes]:
         helper.make_tensor("zero", FLOAT, [], [0.0]),
         external("coded", INT8, tuple(reversed(shapes[CODED]))),
         external("coded.scale", FLOAT, ()),
-        external("head_t", FLOAT, (8, 3)),
+        external("head.weight", FLOAT, (3, 8)),
         external("head.bias", FLOAT, (3,)),
     ]
     inputs = [a_value(name, FLOAT, (1, 1, 8)) for name in ("tokens", "history")]
@@ -228,7 +229,7 @@ def stages() -> tuple[m.Stage, m.Stage]:
     forms = (
         m.Initializer("coded", CODED, "int8-transposed"),
         m.Initializer("coded.scale", CODED, "scale"),
-        m.Initializer("head_t", "head.weight", "transposed"),
+        m.Initializer("head.weight", "head.weight", "float32"),
         m.Initializer("head.bias", "head.bias", "float32"),
     )
     return m.Stage("stage-0.onnx", 1, 10, plain), m.Stage("stage-1.onnx", 2, 20, forms)

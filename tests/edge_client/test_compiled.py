@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_client.data import normalize
 from edge_client.delivery import deliver
 from edge_client.federate import federate
 from edge_client.inference import EarlyExitModel
 from edge_client.personalize import personalize
 from edge_client.task import PERSONALIZE
 from reefleet.blobs import sha256_hex
+from reefleet.datasets.pack import normalize
 from reefleet.model import ModelContract, tensor_shapes
 from reefleet.rpc import identity
 from reefleet.wire.tensors import Float32Tensor, pack_tensors, unpack_tensors

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from edge_client.bundle import obtain
-from edge_client.data import normalize
 from edge_client.federate import federate
 from edge_client.inference import EarlyExitModel
 from edge_client.personalize import personalize
 from edge_client.task import PERSONALIZE
+from reefleet.datasets.pack import normalize
 from reefleet.errors import (
     ChecksumMismatch,
     InputError,

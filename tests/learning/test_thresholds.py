@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_client.thresholds import NEVER, choose, confidence, exits_taken
+from reefleet.learning.thresholds import NEVER, choose, confidence, exits_taken
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 5))
 # Few distinct values, so that ties are common.
