@@ -13,10 +13,10 @@ help:
 	@echo "make bench   start-up time and memory of each command"
 
 demo: $(STAMP)
-	@$(BIN)/reefleet demo
+	@$(BIN)/reefleet demo $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)
 	@scripts/check
