@@ -72,7 +72,7 @@ def _fine_tuned(
     )
     span = Span((task.round - 1) / task.rounds_total, min(1.0, task.round / task.rounds_total))
     pre = bundle.manifest.preprocessing
-    lesson = Lesson(client.data.train, pre, task.plan.bits, seed_of(task.lease), span)
+    lesson = Lesson(client.data.train, pre, task.plan.bits, seed_of(client.device_id, task), span)
     return program, train(program, lesson, client.check)
 
 

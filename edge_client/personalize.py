@@ -62,9 +62,8 @@ def _fitted(
     program.load(
         personal.first_state(program.program, weights, stored, bundle.initial(), task.plan.bits)
     )
-    lesson = Lesson(
-        client.data.train, bundle.manifest.preprocessing, task.plan.bits, seed_of(task.lease)
-    )
+    seed = seed_of(client.device_id, task)
+    lesson = Lesson(client.data.train, bundle.manifest.preprocessing, task.plan.bits, seed)
     trained = train(program, lesson, client.check)
     snapping.snap(program.state)
     return program.state, trained

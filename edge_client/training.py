@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_client.data import shuffled
 from edge_client.program import ResidentProgram
 from edge_client.snapping import snap
+from edge_client.task import Task
 from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import NonFiniteUpdate
 from reefleet.model import Preprocessing
@@ -53,9 +54,13 @@ class Trained:
     seconds: float
 
 
-def seed_of(lease: str) -> int:
-    """The seed of a lease's training, so that work lost to a crash is repeated bit for bit."""
-    return int.from_bytes(hashlib.sha256(lease.encode()).digest()[:8], "big")
+def seed_of(device_id: str, task: Task) -> int:
+    """The seed of a task's training, so that work lost to a crash is repeated bit for bit.
+
+    It depends on what is trained, not on the lease, so the same run gives the same model again.
+    """
+    named = f"{device_id} {task.kind} {task.round} {task.weights.sha256}"
+    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
 
 
 def train(program: ResidentProgram, lesson: Lesson, check: Callable[[], None]) -> Trained:

@@ -35,7 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     pretrain.add_argument("--data", required=True, type=Path, help=".npz with train_images/_labels")
     pretrain.add_argument("--out", required=True, type=Path, help="safetensors file to write")
     pretrain.add_argument("--seed", type=int, default=0, help="of weights and order (default: 0)")
-    pretrain.add_argument("--epochs", type=int, help="over the public data (default: 40)")
+    pretrain.add_argument("--epochs", type=int, help="over the public data (default: 60)")
 
 
 def run(options: argparse.Namespace) -> int:

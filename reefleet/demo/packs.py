@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from reefleet.datasets.digits import digits
 from reefleet.datasets.partition import dirichlet_split
 
-PUBLIC_SAMPLES = 360
+PUBLIC_SAMPLES = 300
 ALPHA = 1.0  # mild skew: every device sees most digits, none sees them in equal shares
 LEAST_SAMPLES = 180  # per device, so that its held-out parts still say something
 VALIDATION_SHARE = 0.2

@@ -26,12 +26,12 @@ Progress = Callable[[int, int, float], None]
 class Pretraining:
     """How long and how fast."""
 
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 32
     rate: float = 2e-3
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     warmup: float = 0.1  # share of the steps
-    noise: float = 0.3  # deviation of the noise added to standardized inputs
+    noise: float = 0.5  # deviation of the noise added to standardized inputs
 
 
 def pretrain(
