@@ -17,10 +17,10 @@ from reefleet.datasets.digits import digits
 from reefleet.datasets.partition import dirichlet_split
 
 PUBLIC_SAMPLES = 300
-ALPHA = 1.0  # mild skew: every device sees most digits, none sees them in equal shares
-LEAST_SAMPLES = 180  # per device, so that its held-out parts still say something
+ALPHA = 0.5  # clear skew: every device sees a few digits often and some hardly ever
+LEAST_SAMPLES = 160  # per device, so that its held-out parts still say something
 VALIDATION_SHARE = 0.2
-TEST_SHARE = 0.2
+TEST_SHARE = 0.25
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

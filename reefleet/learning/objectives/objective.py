@@ -29,7 +29,7 @@ class Settings:
     personal_rate_end: float = 0.008
     finetune_rate: float = 0.01
     distillation: float = 1.0  # peak weight of the KL from the best exit
-    mutual: float = 0.3  # QuPeD's lambda_p: share of distillation from the shared model
+    mutual: float = 0.5  # QuPeD's lambda_p: share of distillation from the shared model
     temperature: float = 2.0
     proximal: float = 0.1  # QuPeD's lambda at the end of its linear ramp
     center_rate: float = 0.01
