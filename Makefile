@@ -3,11 +3,12 @@ SHELL := /bin/bash
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help demo test check protos bench
+.PHONY: help demo test test-arm check protos bench
 
 help:
 	@echo "make demo    a coordinator and five boards on this machine; figures and files under out/"
 	@echo "make test    the whole test suite"
+	@echo "make test-arm the bundles on emulated boards (qemu), with the wheels that boards install"
 	@echo "make check   format, lint, types, floors, protos, changelog"
 	@echo "make protos  regenerate reefleet/v1 from proto/"
 	@echo "make bench   start-up time and memory of each command"
@@ -17,6 +18,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-arm: $(STAMP)
+	@REEFLEET_ARM=1 $(BIN)/python -m pytest tests/export/test_arm.py $(ARGS)
 
 check: $(STAMP)
 	@scripts/check

@@ -152,7 +152,7 @@ class Bundles:
         manifest = task_from_bytes(data)
         self._check(manifest, plan)
         for name, entry in sorted(manifest.files.items()):
-            if self._blobs.has(entry.sha256):
+            if self._blobs.renew(entry.sha256):
                 continue
             if self._blobs.put_file(folder / name) != entry.sha256:
                 msg = f"file {name} of the compiled bundle is not what its manifest says"

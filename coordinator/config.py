@@ -9,6 +9,7 @@ from pathlib import Path
 from coordinator.planner import Budget
 from reefleet.errors import ConfigError, MissingFile
 from reefleet.model import ModelContract
+from reefleet.rpc.identity import DEVICE_DAYS
 from reefleet.settings import load, within
 
 CONFIG_NAME = "coordinator.toml"
@@ -58,12 +59,13 @@ class ModelSource:
     """The model's contract and where its first weights come from; paths are from the folder.
 
     A checkpoint (safetensors) wins over public data (npz) to pretrain on; with neither, the first
-    weights are random.
+    weights are random. `accuracy` is the measured table that plans are ranked by.
     """
 
     contract: Path = Path("contract.json")
     checkpoint: Path | None = None
     public_data: Path | None = None
+    accuracy: Path | None = None
     seed: int = within(0, 0, 2**31 - 1)
 
 
@@ -77,15 +79,50 @@ class Compile:
 
 
 @dataclass(frozen=True, slots=True)
+class Admission:
+    """How long device certificates last, and how many wrong enrollments an address may try.
+
+    A client renews its certificate at two thirds of `certificate_days`; a device that is switched
+    off for longer than the rest has to enroll again.
+    """
+
+    certificate_days: float = within(DEVICE_DAYS, 0.0001, 3650.0)
+    failures_per_minute: int = within(10, 1, 100_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where Prometheus may ask, without a certificate; port 0 turns it off."""
+
+    host: str = "127.0.0.1"
+    port: int = within(0, 0, 65535)
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePolicy:
+    """How much history stays on disk: the newest `keep_versions` models, and what is in use.
+
+    Blobs are deleted once nothing has needed them for `grace_s`.
+    """
+
+    keep_versions: int = within(10, 1, 1_000_000)
+    collect_every_s: float = within(600.0, 1.0, 86400.0)
+    grace_s: float = within(3600.0, 60.0, 30 * 86400.0)
+
+
+@dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
     """All settings of one coordinator; `budget` is what each device is granted."""
 
     fleet: str = "fleet"
     listen: Listen = field(default_factory=Listen)
+    admission: Admission = field(default_factory=Admission)
     rounds: RoundPolicy = field(default_factory=RoundPolicy)
     updates: UpdatePolicy = field(default_factory=UpdatePolicy)
+    storage: StoragePolicy = field(default_factory=StoragePolicy)
     model: ModelSource = field(default_factory=ModelSource)
     compile: Compile = field(default_factory=Compile)
+    metrics: Metrics = field(default_factory=Metrics)
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
@@ -139,6 +176,10 @@ fleet_port = 8470        # mutual TLS; 0 takes any free port
 enrollment_port = 8471   # TLS; only for trading a token for a certificate
 # names = ["coordinator.example.org"]   # more names for the server's certificate
 
+[admission]
+certificate_days = 30.0  # devices renew theirs at two thirds of it
+failures_per_minute = 10 # wrong enrollments that one address may try
+
 [rounds]
 total = 8
 min_devices = 2          # a round opens when so many are ready
@@ -152,10 +193,16 @@ presence_s = 600.0       # invite only devices that called so lately
 max_norm_ratio = 10.0    # refuse an update longer than this many times the weights it moves
 max_samples = 1000000    # refuse an update that claims more samples
 
+[storage]
+keep_versions = 10       # older models are deleted
+collect_every_s = 600.0  # look for files that nothing needs any more
+grace_s = 3600.0         # and delete what nothing has needed for so long
+
 [model]
 contract = "contract.json"
 {shown}public_data = {data}   # pretrain the first model on this (npz)
 # checkpoint = "weights.safetensors"   # or start from these weights
+# accuracy = "accuracy.json"   # measured accuracy by depth and bits, which plans are ranked by
 seed = 0
 
 [compile]
@@ -163,13 +210,20 @@ parallel = 2             # bundles built at once
 cache_dir = "cache"      # may be shared by many runs
 timeout_s = 900.0
 
+[metrics]                # figures for Prometheus; whoever reaches the port may read them
+host = "127.0.0.1"
+port = 0                 # 0: off; deploy/ expects 9470
+
 [budget]                 # what each device is granted; see `reefleet plan --help`
 # latency_ms = 50.0      # most milliseconds for one answer at full depth
 memory_share = 0.75      # of the free memory, for training
 model_share = 0.02       # of the free memory, for the packed sub-model
 storage_share = 0.5      # of the free storage
 round_deadline_s = 600.0 # for download, training and upload of one round
+# round_mib = 20.0       # most MiB of one round, both ways
+# energy_j = 500.0       # most joules of one round above idle, where the board's draw is known
 local_epochs = 1
+least_epochs = 1         # fewer local epochs before a smaller sub-model, down to this
 min_bits = 2
 max_bits = 8
 max_models = 2           # 2: a personal model beside the shared one where memory allows

@@ -13,9 +13,17 @@ from pathlib import Path
 from coordinator.config import CONFIG_NAME, read_contract, template
 from reefleet.blobs import write_atomic
 from reefleet.errors import ConfigError, MissingFile, StoreError
-from reefleet.rpc.identity import create_authority, new_manifest_key
+from reefleet.rpc.identity import (
+    certificate_facts,
+    create_authority,
+    issue_operator,
+    new_manifest_key,
+)
+from reefleet.rpc.operator import LISTENING_NAME
 
 PRETRAIN_PREFIX = "pretrain-"
+OPERATOR_NAME = "operator"
+OPERATOR_SPARE_S = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,21 @@ class Folder:
         return self.root / "pki" / "manifest.key"
 
     @property
+    def operator_cert(self) -> Path:
+        """Whose bearer may operate the coordinator, together with its key."""
+        return self.root / "pki" / "operator.pem"
+
+    @property
+    def operator_key(self) -> Path:
+        """The key of the operator's certificate."""
+        return self.root / "pki" / "operator.key"
+
+    @property
+    def listening(self) -> Path:
+        """Where the coordinator listens, written by each start."""
+        return self.root / LISTENING_NAME
+
+    @property
     def state(self) -> Path:
         """The SQLite file."""
         return self.root / "state.db"
@@ -61,11 +84,14 @@ class Folder:
 
     @property
     def logs(self) -> Path:
-        """Stderr of compilers and of pretraining."""
-        return self.root / "logs"
+        """Stderr of compilers and of pretraining; in systemd's LogsDirectory where it gives one."""
+        return Path(os.environ.get("LOGS_DIRECTORY", self.root / "logs"))
 
     def key(self, path: Path) -> bytes:
-        """A file of `pki`; raises MissingFile."""
+        """A file of `pki`, or systemd's credential of that name; raises MissingFile."""
+        given = os.environ.get("CREDENTIALS_DIRECTORY")
+        if given and (Path(given) / path.name).is_file():
+            path = Path(given) / path.name
         try:
             return path.read_bytes()
         except OSError as error:
@@ -94,6 +120,23 @@ class Folder:
             os.close(handle)  # the lock goes with it, as it does when the process is killed
 
 
+def make_operator(folder: Folder) -> None:
+    """Issue the operator's certificate anew."""
+    authority = folder.key(folder.ca_cert), folder.key(folder.ca_key)
+    certificate, key = issue_operator(*authority, OPERATOR_NAME)
+    write_atomic(folder.operator_key, key)
+    write_atomic(folder.operator_cert, certificate)
+
+
+def renew_operator(folder: Folder, now: float) -> None:
+    """See that the operator's certificate is there and good for some weeks at wall time `now`."""
+    if folder.operator_cert.is_file():
+        facts = certificate_facts(folder.key(folder.operator_cert))
+        if facts.ends_at - now > OPERATOR_SPARE_S:
+            return
+    make_operator(folder)
+
+
 def create(root: Path, fleet: str, contract: Path | None, public_data: Path | None) -> Folder:
     """Lay down a new coordinator: keys, settings, contract.
 
@@ -115,6 +158,7 @@ def create(root: Path, fleet: str, contract: Path | None, public_data: Path | No
     write_atomic(folder.ca_key, key)
     write_atomic(folder.ca_cert, certificate)
     write_atomic(folder.manifest_key, new_manifest_key())
+    make_operator(folder)
     if contract:
         write_atomic(folder.contract, contract.read_bytes())
     settings = template(fleet, public_data.resolve() if public_data else None)

@@ -8,53 +8,119 @@ import logging
 from dataclasses import asdict
 
 from coordinator.bundles import Bundles
-from coordinator.planner import Budget, plan_for
+from coordinator.planner import AccuracyTable, Budget, decide, default_table
+from coordinator.planner.bounds import bounds_of
+from coordinator.planner.explain import explained
+from coordinator.planner.hysteresis import place_of
+from coordinator.planner.options import Candidate, Options, options_of
+from coordinator.planner.solve import Decision
 from coordinator.records import Device
 from coordinator.store import Store
+from devices.capability import Capability, capability_of
 from devices.profile import DeviceProfile
 from reefleet.errors import PlanError
 from reefleet.model import ModelSpec
+from reefleet.plan import SubmodelPlan
 
 logger = logging.getLogger(__name__)
+
+# Free memory wavers; a plan is outgrown only where a bound is missed by more than this.
+OUTGROWN = 1.1
 
 
 class Planning:
     """Plans devices under one budget and has their bundles made."""
 
-    def __init__(self, store: Store, bundles: Bundles, spec: ModelSpec, budget: Budget) -> None:
+    def __init__(
+        self,
+        store: Store,
+        bundles: Bundles,
+        spec: ModelSpec,
+        budget: Budget,
+        table: AccuracyTable | None = None,
+    ) -> None:
         self._store = store
         self._bundles = bundles
         self._spec = spec
         self._budget = budget
+        self._table = table or default_table(spec)
+
+    @property
+    def options(self) -> Options:
+        """What there is to choose from."""
+        return options_of(self._spec, self._budget, self._table)
 
     def report(self, device: Device, profile: DeviceProfile) -> None:
         """Keep a device's profile and plan it; raises NoFeasiblePlan or UnknownBoard.
 
-        A plan once made is kept while model, budget and board stay: free memory wavers, and a
-        device that restarts must find its work as it left it.
+        A plan once made is kept while model, budget and board stay and nothing grew too small for
+        it: a device that restarts must find its work as it left it.
         """
         planned_for = self._dependencies(profile)
         plan = device.plan
-        if plan is None or device.planned_for != planned_for:
-            try:
-                plan = plan_for(profile, self._spec, self._budget)
-            except PlanError as error:
-                self._store.set_failure(device.device_id, profile.to_json(), str(error))
-                raise
-            facts = {"depth": plan.exit_depth, "bits": plan.bits, "codec": plan.codec}
-            logger.info("Device planned", extra=facts)
-        key = self._bundles.key(plan)
-        self._store.set_plan(device.device_id, profile.to_json(), plan, planned_for, key)
-        self._bundles.want(plan)
+        try:
+            able = capability_of(profile)
+            if plan is None or device.planned_for != planned_for or self._outgrown(able, plan):
+                plan = explained(decide(able, self.options))
+        except PlanError as error:
+            self._store.set_failure(device.device_id, profile.to_json(), str(error))
+            raise
+        self._keep(device.device_id, profile, plan, planned_for)
+
+    def change(self, device: Device, decision: Decision) -> None:
+        """Give a device that has reported another plan than it had."""
+        profile = profile_of(device)
+        self._keep(device.device_id, profile, explained(decision), self._dependencies(profile))
 
     def resume(self) -> None:
         """After a restart: see that every planned device gets its bundle, failed ones included."""
         for device in self._store.devices():
             if device.plan:
                 key = self._bundles.key(device.plan)
-                self._store.set_bundle_key(device.device_id, key)
+                if key != device.bundle_key or device.failure:
+                    self._store.set_bundle_key(device.device_id, key)
                 self._bundles.want(device.plan)
 
+    def _keep(
+        self, device_id: str, profile: DeviceProfile, plan: SubmodelPlan, planned_for: str
+    ) -> None:
+        facts = {"depth": plan.exit_depth, "bits": plan.bits, "codec": plan.codec}
+        logger.info("Device planned", extra=facts)
+        key = self._bundles.key(plan)
+        self._store.set_plan(device_id, profile.to_json(), plan, planned_for, key)
+        self._bundles.want(plan)
+
+    def _outgrown(self, device: Capability, plan: SubmodelPlan) -> bool:
+        options = self.options
+        place = place_of(options, candidate_of(plan))
+        if place is None:
+            return True
+        return any(
+            bound.of(options, place).ratio > OUTGROWN for bound in bounds_of(device, options)
+        )
+
     def _dependencies(self, profile: DeviceProfile) -> str:
-        parts = [self._spec.to_json(), asdict(self._budget), profile.board]
+        parts = [
+            self._spec.to_json(),
+            asdict(self._budget),
+            self._table.to_json(),
+            profile.board,
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def candidate_of(plan: SubmodelPlan) -> Candidate:
+    """What a plan chose, as the planner's options have it."""
+    return Candidate(
+        plan.exit_depth,
+        plan.bits,
+        plan.models,
+        plan.batch_size,
+        plan.local_epochs,
+        plan.codec,
+    )
+
+
+def profile_of(device: Device) -> DeviceProfile:
+    """What a device last reported; raises ConfigError where it is from a newer program."""
+    return DeviceProfile.from_json(device.profile or {"board": ""})

@@ -16,6 +16,8 @@ COMMITTED = "committed"
 REFUSED = "refused"
 EXPIRED = "expired"
 
+PAUSED = "paused"  # a fact: no new work is handed out while it is not empty
+
 CLOSING = "closing"  # no more updates; the new version is being made
 CLOSED = "closed"
 
@@ -30,19 +32,31 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A one-time enrollment token, known by its digest only."""
+    """An enrollment token, known by its digest only; with several uses it names a beginning."""
 
     sha256: str
     device_id: str
     expires_at: float
-    used_at: float | None = None
-    request_sha256: str = ""
-    certificate: bytes = b""
+    uses: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """A certificate (DER) that a token was traded for, and the request it answered."""
+
+    token: str
+    request_sha256: str
+    device_id: str
+    certificate: bytes
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """An enrolled device. `failure` says why it has no usable bundle; '' where nothing is wrong."""
+    """An enrolled device. `failure` says why it has no usable bundle; '' where nothing is wrong.
+
+    `next_...` is a renewed certificate that the device has not called with yet.
+    """
 
     device_id: str
     serial: str
@@ -54,6 +68,13 @@ class Device:
     planned_for: str = ""  # what the plan depended on; another value means planning again
     bundle_key: str = ""
     failure: str = ""
+    certificate_ends_at: float | None = None
+    next_serial: str = ""
+    next_fingerprint: str = ""
+    next_ends_at: float | None = None
+    next_request_sha256: str = ""
+    next_certificate: bytes | None = None
+    revoked_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +89,15 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A shared model; version 0 is the pretrained one. `artifact` packs all of its tensors."""
+    """A shared model; version 0 is the pretrained one. `artifact` packs all of its tensors.
+
+    Of a retired version only this record is left.
+    """
 
     number: int
     artifact: Artifact
     created_at: float
+    is_retired: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,8 @@ class Rounds:
                 else:
                     return False
             return True
+        if self._store.fact(r.PAUSED):
+            return False
         closed = self._store.rounds_closed()
         if closed < self._policy.total:
             return self._open(closed + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from coordinator.rounds import Rounds
 
@@ -18,17 +19,23 @@ class Scheduler:
 
     def __init__(self, rounds: Rounds) -> None:
         self._rounds = rounds
+        self._review: Callable[[], None] = lambda: None
         self._event = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, review: Callable[[], None]) -> None:
+        """Begin; `review` is called after each advance to look at the rounds that closed."""
+        self._review = review
         self._thread.start()
 
     def wake(self) -> None:
         """Look again soon: something may be due."""
         self._event.set()
+
+    def is_running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """End after the step under way."""
@@ -43,6 +50,7 @@ class Scheduler:
             pause_s = BACK_OFF_S
             try:
                 self._rounds.advance()
+                self._review()
                 pause_s = min(TICK_S, max(0.0, self._rounds.seconds_left()))
             except Exception:
                 logger.exception("The round could not be advanced; trying again")

@@ -1,59 +1,41 @@
-"""A running coordinator: two listeners, the scheduler, compilers and pretraining around a store."""
+"""A running coordinator: listeners, the scheduler, compilers and pretraining around a store."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
-
-import grpc
+from dataclasses import asdict
 
 from coordinator import pretraining
 from coordinator.bundles import COMPILER, Bundles, Workshop
 from coordinator.children import Children
 from coordinator.clock import Clock
-from coordinator.config import CoordinatorConfig, read_config, read_contract
-from coordinator.folder import Folder
-from coordinator.memory import share_one_arena
+from coordinator.config import CoordinatorConfig, read_contract
+from coordinator.folder import Folder, renew_operator
+from coordinator.garbage import Garbage
+from coordinator.listeners import Keys, Listeners, Ports
+from coordinator.planner import AccuracyTable, read_table
 from coordinator.planning import Planning
 from coordinator.presence import Presence
 from coordinator.registry import Registry
+from coordinator.review import Review
 from coordinator.rounds import Rounds
 from coordinator.scheduler import Scheduler
-from coordinator.servicer import ArtifactService, EnrollmentService, FleetService, Rooms
+from coordinator.servicer import Rooms
 from coordinator.store import Store
 from coordinator.updates import Updates
 from coordinator.versions import Versions
-from reefleet.blobs import BlobStore
+from reefleet.blobs import BlobStore, write_atomic
 from reefleet.errors import ConfigError
 from reefleet.model import ModelContract
-from reefleet.rpc.channel import SERVER_OPTIONS
-from reefleet.rpc.identity import issue_server, manifest_public_key
-from reefleet.v1 import artifact_pb2_grpc, fleet_pb2_grpc
+from reefleet.rpc.identity import manifest_public_key
 from reefleet.wire import checkpoint
 
 logger = logging.getLogger(__name__)
-
-FLEET_THREADS = 16
-ENROLLMENT_THREADS = 2
-MAX_CALLS = 512  # waiting ones included; more are told to come back
-STOP_GRACE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Where the two listeners are."""
-
-    fleet: int
-    enrollment: int
 
 
 class Coordinator:
@@ -79,7 +61,8 @@ class Coordinator:
         self._children = Children()
         self._stopped = threading.Event()
         self._failure: Exception | None = None
-        self._ports = Ports(0, 0)
+        self._ports = Ports(0, 0, 0)
+        self._scheduler: Scheduler | None = None
 
     def start(self) -> Ports:
         """Take the folder, listen, go on with the run; raises where folder or ports are taken."""
@@ -93,9 +76,17 @@ class Coordinator:
         """Ask `wait` to return; safe in a signal's handler."""
         self._stopped.set()
 
-    def wait(self) -> None:
-        """Block until asked to stop, then end what is in flight; raises what ended the run."""
-        self._stopped.wait()
+    def is_well(self) -> bool:
+        """Whether somebody advances the rounds."""
+        return self._scheduler is not None and self._scheduler.is_running()
+
+    def wait(self, beat: Callable[[], None], every_s: float | None = None) -> None:
+        """Block until asked to stop, then end what is in flight; raises what ended the run.
+
+        `beat` is called every `every_s` meanwhile.
+        """
+        while not self._stopped.wait(every_s):
+            beat()
         self.stop()
         if self._failure:
             raise self._failure
@@ -109,6 +100,7 @@ class Coordinator:
         folder, config = self._folder, self._config
         self._open.enter_context(folder.held())
         folder.sweep()
+        renew_operator(folder, self._clock.wall())
         contract = read_contract(folder.root / config.model.contract)
         store = Store(folder.state)
         self._open.callback(store.close)
@@ -122,12 +114,14 @@ class Coordinator:
             store, versions.blobs, contract, manifest_key, self._workshop(), scheduler.wake
         )
         self._open.callback(bundles.close)
-        planning = Planning(store, bundles, contract.spec, config.budget)
+        planning = Planning(store, bundles, contract.spec, config.budget, self._accuracy())
         ca_cert, ca_key = folder.key(folder.ca_cert), folder.key(folder.ca_key)
         rooms = Rooms(
             store=store,
             blobs=versions.blobs,
-            registry=Registry(store, ca_cert, ca_key, self._clock),
+            registry=Registry(
+                store, ca_cert, ca_key, self._clock, config.admission.certificate_days
+            ),
             presence=presence,
             planning=planning,
             rounds=rounds,
@@ -137,11 +131,27 @@ class Coordinator:
             wake=scheduler.wake,
         )
         planning.resume()
-        scheduler.start()
+        review = Review(store, planning)
+        garbage = Garbage(store, versions.blobs, config.storage, self._clock)
+
+        def tidy() -> None:
+            review.catch_up()
+            garbage.collect_if_due()
+
+        scheduler.start(tidy)
         self._open.callback(scheduler.stop)
         self._begin_first_version(versions, contract, scheduler)
-        self._listen(rooms, ca_cert, ca_key, manifest_public_key(manifest_key))
+        self._scheduler = scheduler
+        keys = Keys(ca_cert, ca_key, manifest_public_key(manifest_key))
+        listeners = Listeners(rooms, config, keys)
+        self._open.callback(listeners.stop)
+        self._ports = listeners.start()
+        self._tell_operators()
         return self._ports
+
+    def _accuracy(self) -> AccuracyTable | None:
+        path = self._config.model.accuracy
+        return read_table(self._folder.root / path) if path else None
 
     def _workshop(self) -> Workshop:
         settings = self._config.compile
@@ -190,80 +200,12 @@ class Coordinator:
             )
         return checkpoint.initial(contract.spec, source.seed)
 
-    def _listen(self, rooms: Rooms, ca_cert: bytes, ca_key: bytes, manifest_key: bytes) -> None:
-        listen = self._config.listen
-        certificate, key = issue_server(ca_cert, ca_key, [listen.host, *listen.names])
-        enrollment = self._server(ENROLLMENT_THREADS)
-        service = EnrollmentService(rooms.registry, manifest_key, lambda: self._ports.fleet)
-        fleet_pb2_grpc.add_EnrollmentServiceServicer_to_server(service, enrollment)
-        fleet = self._server(FLEET_THREADS)
-        fleet_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(rooms), fleet)
-        artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(ArtifactService(rooms), fleet)
-        pair = [(key, certificate)]
-        mutual = grpc.ssl_server_credentials(pair, ca_cert, require_client_auth=True)
-        open_to_all = grpc.ssl_server_credentials(pair)
-        self._ports = Ports(
-            _bind(fleet, mutual, rooms.store, "fleet_port", listen.host, listen.fleet_port),
-            _bind(
-                enrollment,
-                open_to_all,
-                rooms.store,
-                "enrollment_port",
-                listen.host,
-                listen.enrollment_port,
-            ),
-        )
-        for server in (fleet, enrollment):
-            server.start()
-
-    def _server(self, threads: int) -> grpc.Server:
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="rpc")
-        server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
-        self._open.callback(pool.shutdown)
-        self._open.callback(lambda: server.stop(STOP_GRACE_S).wait())
-        return server
-
-
-def serve(directory: Path, announce: Callable[[Ports], None]) -> None:
-    """Run the coordinator of `directory` until SIGTERM or SIGINT; `announce` is told the ports."""
-    share_one_arena()
-    coordinator = Coordinator(Folder(directory), read_config(directory))
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        logger.info("Stopping", extra={"signal": signal.Signals(number).name})
-        coordinator.request_stop()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        announce(coordinator.start())
-        coordinator.wait()
-    finally:
-        coordinator.stop()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _bind(
-    server: grpc.Server,
-    credentials: grpc.ServerCredentials,
-    store: Store,
-    name: str,
-    host: str,
-    port: int,
-) -> int:
-    """Listen on `port`; 0 takes the port of the last start where it is free, else any."""
-    shown = f"[{host}]" if ":" in host else host
-    wanted = [port] if port else [int(store.fact(name) or 0), 0]
-    for candidate in wanted:
-        try:
-            bound = int(server.add_secure_port(f"{shown}:{candidate}", credentials))
-        except RuntimeError:
-            continue
-        if bound:
-            store.set_fact(name, str(bound))
-            return bound
-    msg = f"cannot listen on {shown}:{port}; it is in use, or not an address of this machine"
-    raise ConfigError(msg)
+    def _tell_operators(self) -> None:
+        host = self._config.listen.host
+        shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104
+        address = f"[{shown}]" if ":" in shown else shown
+        ports = {"address": f"{address}:{self._ports.fleet_port}", **asdict(self._ports)}
+        write_atomic(self._folder.listening, json.dumps(ports).encode())
 
 
 def _hold_to_contract(store: Store, contract: ModelContract) -> None:

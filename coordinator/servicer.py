@@ -15,10 +15,12 @@ from coordinator.clock import Clock
 from coordinator.personal import take_report
 from coordinator.planning import Planning
 from coordinator.presence import Presence
+from coordinator.rate import FailureLimit
 from coordinator.registry import Registry
 from coordinator.rounds import Finished, Rounds, Wait
 from coordinator.store import Store
 from coordinator.updates import Updates
+from devices.signed import verified
 from reefleet import logs
 from reefleet.blobs import BlobStore
 from reefleet.errors import Rejected
@@ -55,18 +57,29 @@ class EnrollmentService(fleet_pb2_grpc.EnrollmentServiceServicer):
     """Trades tokens for certificates; callers show no certificate."""
 
     def __init__(
-        self, registry: Registry, manifest_key: bytes, fleet_port: Callable[[], int]
+        self,
+        registry: Registry,
+        limit: FailureLimit,
+        manifest_key: bytes,
+        fleet_port: Callable[[], int],
     ) -> None:
         self._registry = registry
+        self._limit = limit
         self._manifest_key = manifest_key
         self._fleet_port = fleet_port
 
     def Enroll(  # noqa: N802  # gRPC names it
         self, request: fleet_pb2.EnrollRequest, context: grpc.ServicerContext
     ) -> fleet_pb2.EnrollResponse:
-        """Trade a one-time token and a certificate request for a device certificate."""
+        """Trade a token and a certificate request for a device certificate."""
+        address = _address(context.peer())
         with refusals(context):
-            enrolled = self._registry.enroll(request.token, request.certificate_request)
+            self._limit.check(address)
+            try:
+                enrolled = self._registry.enroll(request.token, request.certificate_request)
+            except Rejected:
+                self._limit.failed(address)
+                raise
             return fleet_pb2.EnrollResponse(
                 device_id=enrolled.device_id,
                 certificate=enrolled.certificate,
@@ -81,12 +94,21 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
+    def RenewCertificate(  # noqa: N802
+        self, request: fleet_pb2.RenewCertificateRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.RenewCertificateResponse:
+        """Give the caller a new certificate for its own name."""
+        with _caller(context, self._rooms) as device:
+            certificate = self._rooms.registry.renew(device, request.certificate_request)
+            return fleet_pb2.RenewCertificateResponse(certificate=certificate)
+
     def ReportProfile(  # noqa: N802
         self, request: fleet_pb2.ReportProfileRequest, context: grpc.ServicerContext
     ) -> fleet_pb2.ReportProfileResponse:
         """Keep the board's profile and plan its sub-model."""
         with _caller(context, self._rooms) as device:
-            self._rooms.planning.report(device, convert.profile_from_pb(request.profile))
+            told = convert.profile_from_pb(request.profile)
+            self._rooms.planning.report(device, verified(told, certificate_of(context)))
             return fleet_pb2.ReportProfileResponse()
 
     def NextTask(  # noqa: N802
@@ -193,12 +215,22 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
             return artifact_pb2.FetchChunkResponse(data=data, total_bytes=total)
 
 
+def certificate_of(context: grpc.ServicerContext) -> bytes:
+    """The certificate that the caller showed, PEM; empty where it showed none."""
+    certificates = context.auth_context().get("x509_pem_cert") or [b""]
+    return bytes(certificates[0])
+
+
+def _address(peer: str) -> str:
+    """The address in gRPC's "ipv4:1.2.3.4:5678" and "ipv6:[::1]:5678"."""
+    return peer.rpartition(":")[0]
+
+
 @contextmanager
 def _caller(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[r.Device]:
     """The device behind a call; errors inside become its refusal."""
     with refusals(context):
-        certificates = context.auth_context().get("x509_pem_cert") or [b""]
-        device = rooms.registry.identify(certificates[0])
+        device = rooms.registry.identify(certificate_of(context))
         with logs.context(device_id=device.device_id):
             if rooms.presence.note(device.device_id):
                 rooms.wake()

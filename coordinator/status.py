@@ -105,7 +105,12 @@ def snapshot(store: Store, config: CoordinatorConfig, now: float) -> FleetStatus
     version = store.latest_version()
     return FleetStatus(
         fleet=config.fleet,
-        phase=_phase(rounds, config.rounds.total, version, ready, set(reports)),
+        phase=phase_of(
+            rounds[-1] if rounds else None,
+            config.rounds.total,
+            version,
+            everybody_done=bool(ready) and ready <= set(reports),
+        ),
         version=version.number if version else None,
         rounds_total=config.rounds.total,
         rounds_closed=sum(found.state == r.CLOSED for found in rounds),
@@ -182,20 +187,21 @@ def _device(
     )
 
 
-def _phase(
-    rounds: Sequence[RoundStatus],
+def phase_of(
+    latest: RoundStatus | r.Round | None,
     total: int,
     version: r.Version | None,
-    ready: set[str],
-    reported: set[str],
+    *,
+    everybody_done: bool,
 ) -> str:
+    """Where a run stands; `latest` is its newest round."""
     if version is None:
         return PRETRAINING
-    if rounds and rounds[-1].state != r.CLOSED:
+    if latest and latest.state != r.CLOSED:
         return ROUNDS
-    if len(rounds) < total:
+    if (latest.number if latest else 0) < total:
         return WAITING
-    return FINISHED if ready and ready <= reported else PERSONALIZING
+    return FINISHED if everybody_done else PERSONALIZING
 
 
 def _time_left(rounds: Sequence[RoundStatus], total: int, now: float) -> float | None:

@@ -146,7 +146,7 @@ class Updates:
         if expected != announced:
             msg = f"the upload was announced with {expected.size_bytes} bytes"
             raise Rejected(msg)
-        if self._blobs.has(announced.sha256):
+        if self._blobs.renew(announced.sha256):
             return  # a crash came between the blob and its transaction
         held = self._blobs.partial_size(work.lease, announced.sha256)
         if held < announced.size_bytes:

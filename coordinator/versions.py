@@ -38,6 +38,9 @@ class Versions:
         if (version := self.store.version(number)) is None:
             msg = f"there is no version {number} of the shared model"
             raise StoreError(msg)
+        if version.is_retired:
+            msg = f"version {number} of the shared model was retired and is no longer kept"
+            raise StoreError(msg)
         return decode_update(self.blobs.read(version.artifact.sha256), tensor_shapes(self.spec))
 
     def cut(self, number: int, depth: int, model: Tensors | None = None) -> Cut:

@@ -6,10 +6,11 @@ catalog has in that respect, and `assumed` says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from devices import catalog
-from devices.catalog import Board
+from devices.board import Board
+from devices.calibration import calibrate
 from devices.cost import Rates
 from devices.profile import DeviceProfile
 from reefleet.errors import UnknownBoard
@@ -19,7 +20,10 @@ UNKNOWN_BOARD_SIGMA = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """A device in the units of the cost model. `basis` says what its times rest on."""
+    """A device in the units of the cost model. `basis` says what its times rest on.
+
+    `busy_w` is what it draws under load above idle, None where nobody measured both.
+    """
 
     board: str
     memory_available_mib: int
@@ -30,6 +34,7 @@ class Capability:
     train_samples: int | None
     basis: str
     assumed: tuple[str, ...] = ()
+    busy_w: float | None = None
 
 
 def capability_of(profile: DeviceProfile) -> Capability:
@@ -48,7 +53,10 @@ def capability_of(profile: DeviceProfile) -> Capability:
         memory = catalog.available_mib(board)
         assumed.append(f"free memory {memory} MiB, as on the idle board")
     rates, basis = _rates(profile, board)
-    network, wired = _network(board, assumed)
+    if speed := calibrate(profile):
+        rates = replace(rates, measured=speed, rel_sigma=speed.step_sigma)
+        basis = f"the device's own benchmark of {len(profile.timings)} runs"
+    network, wired = _network(profile, board, assumed)
     return Capability(
         board=profile.board or "unknown board",
         memory_available_mib=memory or 0,
@@ -59,6 +67,7 @@ def capability_of(profile: DeviceProfile) -> Capability:
         train_samples=profile.train_samples,
         basis=basis,
         assumed=tuple(assumed),
+        busy_w=_busy_w(board),
     )
 
 
@@ -82,6 +91,13 @@ def _rates(profile: DeviceProfile, board: Board | None) -> tuple[Rates, str]:
     speedup = (board.value("int8_speedup") or 1.0) if _has_int8_kernel(profile) else 1.0
     sigma = prior.rel_sigma if prior.rel_sigma is not None else UNKNOWN_BOARD_SIGMA
     return Rates(prior.value, sigma, speedup, scalar, memcpy), f"the catalog's prior for {board.id}"
+
+
+def _busy_w(board: Board | None) -> float | None:
+    if board is None:
+        return None
+    idle, load = board.value("idle_w"), board.value("load_w")
+    return None if idle is None or load is None else max(0.0, load - idle)
 
 
 def _has_int8_kernel(profile: DeviceProfile) -> bool:
@@ -115,7 +131,11 @@ def _scalar_mips(board: Board | None) -> float:
     return min(mips for mips, _ in scores)
 
 
-def _network(board: Board | None, assumed: list[str]) -> tuple[float, bool]:
+def _network(profile: DeviceProfile, board: Board | None, assumed: list[str]) -> tuple[float, bool]:
+    if profile.network_mbps is not None:
+        return profile.network_mbps, bool(profile.wired)
+    if board and profile.wired is False and (wireless := board.value("wifi_mbps")):
+        return wireless, False
     if board and (wired := board.value("ethernet_mbps")):
         return wired, True
     if board and (wireless := board.value("wifi_mbps")):

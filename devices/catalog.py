@@ -1,138 +1,82 @@
-"""The boards Reefleet knows: facts with their sources, one TOML file a board in `boards/`.
+"""The boards Reefleet knows: facts with their sources, and those that the user added.
 
-A figure that nobody has published or measured is absent and listed under `unknown`, never zero.
+Bundled boards are one TOML file each in `boards/`; a user's own lie in a folder of theirs.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from pathlib import Path
 
+from devices.board import FIGURES, Board, Figure, Memory, read_board
 from devices.profile import DeviceProfile
-from reefleet.errors import ConfigError, UnknownBoard
+from reefleet.errors import ConfigError, DamagedFile, MissingFile, UnknownBoard
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-SCHEMA_VERSION = 1
+__all__ = ["FIGURES", "Board", "Figure", "Memory"]
 
-# Name of each figure a board may have, with its unit.
-FIGURES: Mapping[str, str] = {
-    "cores": "",
-    "clock_mhz": "MHz",
-    "vit_gflops": "GFLOP/s, whole ViT, float32, all cores",
-    "vit_fp16_gflops": "GFLOP/s, whole ViT, half precision",
-    "vit_b32_384_ms": "ms, ViT-B/32 at 384 px",
-    "int8_speedup": "x float32",
-    "scalar_mips": "7-zip MIPS, one core",
-    "memcpy_gbs": "GB/s copied",
-    "memset_gbs": "GB/s written",
-    "memory_peak_gbs": "GB/s",
-    "cpu_fp32_peak_gflops": "GFLOP/s",
-    "cpu_fp16_peak_gflops": "GFLOP/s",
-    "cpu_int8_peak_gops": "GOP/s",
-    "hpl_fp64_gflops": "GFLOP/s",
-    "ethernet_mbps": "Mbit/s",
-    "wifi_mbps": "Mbit/s",
-    "sd_read_mbs": "MB/s",
-    "sd_write_mbs": "MB/s",
-    "nvme_read_mbs": "MB/s",
-    "idle_w": "W",
-    "typical_w": "W",
-    "load_w": "W",
-    "power_mode_min_w": "W",
-    "power_mode_max_w": "W",
-    "throttle_soft_c": "C",
-    "throttle_c": "C",
-    "throttle_hard_c": "C",
-    "gpu_cores": "",
-    "gpu_tensor_cores": "",
-    "gpu_mhz": "MHz",
-    "gpu_fp16_gflops": "GFLOP/s",
-    "gpu_int8_tops_sparse": "TOPS",
-    "gpu_int8_tops_dense": "TOPS",
-    "gpu_int8_tops_sparse_super": "TOPS",
-    "dla": "",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One fact: its value, the source keys behind it, how it was got, its relative sigma."""
-
-    value: float
-    source: str
-    note: str = ""
-    rel_sigma: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """A memory size the board is sold with; visible to the system, and free when idle."""
-
-    nominal_mib: int
-    source: str
-    visible_mib: int | None = None
-    available_mib: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """One kind of board. `reference_mib` is the size meant where nobody says which.
-
-    The device tree's model of such a board holds every phrase of `device_tree`.
-    """
-
-    id: str
-    name: str
-    family: str
-    soc: str
-    cpu: str
-    uarch: str
-    isa: tuple[str, ...]
-    device_tree: tuple[str, ...]
-    reference_mib: int
-    memory: tuple[Memory, ...]
-    figures: Mapping[str, Figure]
-    unknown: tuple[str, ...]
-    aliases: tuple[str, ...] = ()
-    jetpack: tuple[str, ...] = ()
-    note: str = ""
-
-    def value(self, name: str) -> float | None:
-        """Value of the figure `name`, None where it is unknown."""
-        figure = self.figures.get(name)
-        return None if figure is None else figure.value
-
-    def variant(self, nominal_mib: int = 0) -> Memory:
-        """The memory size `nominal_mib`, or the reference size; raises UnknownBoard for others."""
-        wanted = nominal_mib or self.reference_mib
-        for memory in self.memory:
-            if memory.nominal_mib == wanted:
-                return memory
-        sizes = ", ".join(str(memory.nominal_mib) for memory in self.memory)
-        msg = f"{self.id} is not sold with {wanted} MiB; the catalog has {sizes}"
-        raise UnknownBoard(msg)
+FOLDER_VARIABLE = "REEFLEET_BOARDS"
+NOT_BOARDS = frozenset({"sources.toml", "systems.toml"})
 
 
 @lru_cache(maxsize=1)
 def boards() -> Mapping[str, Board]:
     """Every board of the catalog by id, in order; raises ConfigError naming a file's mistake."""
-    folder = resources.files("devices") / "boards"
-    files = sorted((entry.name, entry) for entry in folder.iterdir())
-    found: dict[str, Board] = {}
-    for name, entry in files:
-        if name.endswith(".toml") and name != "sources.toml":
-            board = _board(name, entry.read_text(encoding="utf-8"))
-            found[board.id] = board
-    return found
+    found = dict(_bundled())
+    for path in sorted(user_folder().glob("*.toml")):
+        board = read_board(str(path), path.read_text(encoding="utf-8"))
+        _require_new(board, found, str(path))
+        found[board.id] = board
+    return dict(sorted(found.items()))
+
+
+def user_folder() -> Path:
+    """Where the user's own boards lie: $REEFLEET_BOARDS, or their configuration folder."""
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen)
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "reefleet" / "boards"
+
+
+def add(file: Path) -> Board:
+    """Take a user's board into the catalog, or a new form of one they added before.
+
+    Raises MissingFile, DamagedFile, or ConfigError naming key and value, and then adds nothing.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot read the board file {file}: {error.strerror}"
+        raise MissingFile(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"the board file {file} is not text: {error}"
+        raise DamagedFile(msg) from error
+    board = read_board(str(file), text)
+    others = {known.id: known for known in boards().values() if known.id != board.id}
+    _require_new(board, {**others, **_bundled()}, str(file))
+    folder = user_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{board.id}.toml"
+    building = target.with_suffix(".tmp")
+    building.write_text(text, encoding="utf-8")
+    building.replace(target)
+    forget()
+    return board
+
+
+def forget() -> None:
+    """Read the user's boards anew at the next question."""
+    for kept in (boards, _names, _least_available_share):
+        kept.cache_clear()
 
 
 @lru_cache(maxsize=1)
@@ -144,9 +88,7 @@ def sources() -> Mapping[str, str]:
 
 def find(name: str) -> Board:
     """The board with this id or alias; raises UnknownBoard with near names."""
-    known: dict[str, Board] = {}
-    for board in boards().values():
-        known |= dict.fromkeys((board.id, *board.aliases), board)
+    known = _names()
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -184,6 +126,30 @@ def reference_profile(
 
 
 @lru_cache(maxsize=1)
+def _bundled() -> Mapping[str, Board]:
+    files = (resources.files("devices") / "boards").iterdir()
+    read = [
+        read_board(f"devices/boards/{entry.name}", entry.read_text(encoding="utf-8"))
+        for entry in files
+        if entry.name.endswith(".toml") and entry.name not in NOT_BOARDS
+    ]
+    return {board.id: board for board in read}
+
+
+def _require_new(board: Board, known: Mapping[str, Board], where: str) -> None:
+    taken = {name: each for each in known.values() for name in (each.id, *each.aliases)}
+    for name in (board.id, *board.aliases):
+        if name in taken:
+            msg = f"{where}: the catalog has {name!r} already, for {taken[name].name}"
+            raise ConfigError(msg)
+
+
+@lru_cache(maxsize=1)
+def _names() -> Mapping[str, Board]:
+    return {name: board for board in boards().values() for name in (board.id, *board.aliases)}
+
+
+@lru_cache(maxsize=1)
 def _least_available_share() -> float:
     return min(
         memory.available_mib / memory.nominal_mib
@@ -191,28 +157,3 @@ def _least_available_share() -> float:
         for memory in board.memory
         if memory.available_mib is not None
     )
-
-
-def _board(file: str, text: str) -> Board:
-    try:
-        return _parsed(tomllib.loads(text))
-    except (ConfigError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
-        msg = f"devices/boards/{file} is not a board: {error}"
-        raise ConfigError(msg) from error
-
-
-def _parsed(values: dict[str, Any]) -> Board:
-    if (schema := values.pop("schema", None)) != SCHEMA_VERSION:
-        msg = f"schema is {schema!r}; this program reads {SCHEMA_VERSION}"
-        raise ConfigError(msg)
-    figures = {name: Figure(**entry) for name, entry in values.pop("figures").items()}
-    if strange := sorted(set(figures) - set(FIGURES)):
-        msg = f"unknown figure {strange[0]!r}"
-        raise ConfigError(msg)
-    memory = tuple(Memory(**entry) for entry in values.pop("memory"))
-    return Board(**_tupled(values), figures=figures, memory=memory)
-
-
-def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
-    lists = {field.name for field in fields(Board) if str(field.type).startswith("tuple")}
-    return {name: tuple(v) if name in lists else v for name, v in values.items()}

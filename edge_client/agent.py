@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from devices.profile import DeviceProfile
 from edge_client.client import Client
@@ -26,11 +26,18 @@ BACKOFF = Retry(base_s=0.5, ceiling_s=120.0)
 class Agent:
     """Works for its coordinator until the run is over or a stop is asked for."""
 
-    def __init__(self, client: Client, profile: DeviceProfile, stop: StopFlag) -> None:
-        """Take a client that is ready to call; nothing happens before `run`."""
+    def __init__(
+        self,
+        client: Client,
+        profile: DeviceProfile,
+        stop: StopFlag,
+        upkeep: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take a client that is ready to call; `upkeep` is called before each question."""
         self._client = client
         self._profile = profile
         self._stop = stop
+        self._upkeep = upkeep
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._begun = False
         self._failures = 0
@@ -57,6 +64,7 @@ class Agent:
     def _turn(self) -> bool:
         """One question and what follows from it; True where the run is over."""
         self._stop.check()
+        self._upkeep()
         if not self._begun:
             self._begin()
         answer = self._client.coordinator.next_task()

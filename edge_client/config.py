@@ -47,6 +47,7 @@ class EdgeConfig:
     data: Path
     until_finished: bool = False
     threads: int = within(1, 1, 64)
+    benchmark_s: float = within(60.0, 0.0, 600.0)  # at the first start on a board; 0: none
     idle_s: float = within(30.0, 0.1, 86400.0)  # before asking again once a run is over
     failures: int = within(5, 1, 1000)  # in a row, before --until-finished gives up
     deadlines: Deadlines = field(default_factory=Deadlines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,15 @@ _DEVICE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """Who this device is, and where its fleet is."""
+    """Who this device is, and where its fleet is; its certificate is good for `life_s`."""
 
     device_id: str
     board: str
     address: str  # "host:port" of the mutual-TLS services
     manifest_key: bytes
     identity: Identity
+    issued_at: float  # epoch seconds by the coordinator's clock
+    life_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,15 @@ def enroll(request: Request, state: Path, *, force: bool = False) -> Enrollment:
     if not 0 < answer.fleet_port < 1 << 16 or len(answer.manifest_key) != MANIFEST_KEY_BYTES:
         msg = f"the coordinator at {request.server} answered without a usable port and manifest key"
         raise WireError(msg)
+    facts = identity.certificate_facts(answer.certificate)
     enrolled = Enrollment(
         device_id=answer.device_id,
         board=request.board,
         address=f"{host}:{answer.fleet_port}",
         manifest_key=answer.manifest_key,
         identity=Identity(identity.certificate_pem(answer.certificate), key, ca),
+        issued_at=facts.issued_at,
+        life_s=facts.ends_at - facts.issued_at,
     )
     state.mkdir(parents=True, exist_ok=True)
     _write(target, enrolled)
@@ -96,10 +101,36 @@ def load(state: Path) -> Enrollment:
                 (target / KEY_FILE).read_bytes(),
                 (target / CA_FILE).read_bytes(),
             ),
+            issued_at=float(facts["issued_at"]),
+            life_s=float(facts["life_s"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         msg = f"the identity in {target} cannot be read: {error}; enroll again with --force"
         raise DamagedFile(msg) from error
+
+
+def renewed(state: Path, enrolled: Enrollment, key: bytes, certificate: bytes) -> Enrollment:
+    """Keep a renewed certificate (DER) and its key in place of the former, whole or not at all.
+
+    Raises WireError where the certificate is for somebody else.
+    """
+    try:
+        facts = identity.certificate_facts(certificate)
+        pem = identity.certificate_pem(certificate)
+    except InputError as error:
+        msg = f"the coordinator at {enrolled.address} answered without a certificate"
+        raise WireError(msg) from error
+    if facts.common_name != enrolled.device_id:
+        msg = f"the coordinator renewed the certificate of {facts.common_name[:63]!r}, not ours"
+        raise WireError(msg)
+    after = replace(
+        enrolled,
+        identity=replace(enrolled.identity, certificate=pem, key=key),
+        issued_at=facts.issued_at,
+        life_s=facts.ends_at - facts.issued_at,
+    )
+    _write(state / FOLDER, after)
+    return after
 
 
 def _ask(request: Request, ca: bytes, key: bytes) -> Any:
@@ -130,6 +161,8 @@ def _write(target: Path, enrolled: Enrollment) -> None:
         "board": enrolled.board,
         "address": enrolled.address,
         "manifest_key": enrolled.manifest_key.hex(),
+        "issued_at": enrolled.issued_at,
+        "life_s": enrolled.life_s,
     }
     write_atomic(building / FACTS_FILE, json.dumps(facts, sort_keys=True).encode())
     folder.publish(target)

@@ -1,8 +1,8 @@
 """The client's calls to the coordinator: deadlines, patience, byte counts; the only user of gRPC.
 
-A call that finds nobody is repeated for ever with back-off. One that is refused is not. A failed
-handshake is repeated slowly, for an operator may be replacing a certificate, or ends the client
-where it was told to end.
+A call that finds nobody is repeated for ever with back-off. One that is refused is not. A handshake
+that keeps failing is repeated slowly, for an operator may be replacing a certificate, or ends the
+client where it was told to end.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REFUSED_PAUSE_S = 60.0
+# A coordinator that is killed in a handshake looks like one that refuses. Longer than the longest
+# pause between two handshakes of a channel, so that at least two have failed.
+BELIEVED_AFTER_S = 3.0
 LONGEST_WAIT_S = 3600.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LEASE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")  # it becomes the name of a folder
@@ -74,13 +77,21 @@ class Session:
         self.link = Link.UP
         self._deadlines = deadlines
         self._patience = patience
-        self._channel: grpc.Channel = channel.fleet_channel(address, identity)
-        self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
-        self._artifacts = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
+        self._connect(identity)
 
     def close(self) -> None:
         """Hang up."""
         self._channel.close()
+
+    def use(self, shown: Identity) -> None:
+        """Show this certificate from the next call on."""
+        self.close()
+        self._connect(shown)
+
+    def renew_certificate(self, request_der: bytes) -> bytes:
+        """A new certificate (DER) for the key of the request."""
+        request = fleet_pb2.RenewCertificateRequest(certificate_request=request_der)
+        return bytes(self._call(self._fleet.RenewCertificate, request).certificate)
 
     def report_profile(self, profile: DeviceProfile) -> None:
         """Say what this board is."""
@@ -143,6 +154,11 @@ class Session:
         )
         self._call(self._fleet.ReportPersonal, request)
 
+    def _connect(self, shown: Identity) -> None:
+        self._channel: grpc.Channel = channel.fleet_channel(self.address, shown)
+        self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
+        self._artifacts = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
+
     def _call(
         self,
         method: Callable[..., Any],
@@ -152,21 +168,32 @@ class Session:
         """Call until somebody answers; errors of the answer itself are raised at once."""
         timeout = self._deadlines.call_s if timeout_s is None else timeout_s
         delays = self._patience.retry.delays(self._patience.rng)
+        refused_s = 0.0
         while True:
             try:
                 with status.translated(self.address):
                     response = method(request, timeout=timeout)
             except (CoordinatorUnavailable, DeadlineExceeded) as error:  # noqa: PERF203
+                refused_s = 0.0
                 self._mark(Link.LOST, error)
                 self._patience.pause(_next_delay(delays, error))
             except TlsFailure as error:
                 self._mark(Link.REFUSED, error)
-                if self._patience.ends_on_refusal:
-                    raise
-                self._patience.pause(REFUSED_PAUSE_S)
+                refused_s += self._wait_refused(refused_s, delays, error)
             else:
                 self._mark(Link.UP)
                 return response
+
+    def _wait_refused(self, refused_s: float, delays: Iterator[float], error: TlsFailure) -> float:
+        """Wait before the next handshake and say how long; raises `error` to end the client."""
+        if refused_s < BELIEVED_AFTER_S:
+            wait_s = min(_next_delay(delays, error), BELIEVED_AFTER_S - refused_s)
+        elif self._patience.ends_on_refusal:
+            raise error
+        else:
+            wait_s = REFUSED_PAUSE_S
+        self._patience.pause(wait_s)
+        return wait_s
 
     def _mark(self, link: Link, error: Exception | None = None) -> None:
         if link is not self.link:

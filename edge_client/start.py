@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from devices.probe import probe
 from edge_client import data, enrollment, folder
 from edge_client.agent import Agent
 from edge_client.client import Client
 from edge_client.config import EdgeConfig
+from edge_client.heart import Heart
+from edge_client.profiling import Profiler
+from edge_client.renewal import Renewal
 from edge_client.session import Patience, Session
 from edge_client.stopping import StopFlag
+from reefleet import notify
 
 
 def serve(config: EdgeConfig) -> None:
@@ -16,14 +19,31 @@ def serve(config: EdgeConfig) -> None:
     enrolled = enrollment.load(config.state)
     own = data.load(config.data)
     folder.recover(config.state / "submodel")
-    stop = StopFlag()
+    heart = Heart()
+    stop = StopFlag(heart.beat)
     stop.listen()
     patience = Patience(config.retry, stop.wait, ends_on_refusal=config.until_finished)
     session = Session(enrolled.address, enrolled.identity, config.deadlines, patience)
     client = Client(config, enrolled.device_id, enrolled.manifest_key, own, session, stop.check)
     try:
-        profile = probe(enrolled.board, storage=config.state, train_samples=len(own.train))
-        Agent(client, profile, stop).run()
+        profiler = Profiler(
+            config.state,
+            enrolled.board,
+            len(own.train),
+            lambda: enrollment.load(config.state).identity.key,  # renewal may have changed it
+            config.threads,
+            config.benchmark_s,
+            session.report_profile,
+        )
+        renewal = Renewal(config.state, enrolled, session)
+
+        def upkeep() -> None:
+            renewal.renew_if_due()
+            profiler.report_if_changed()
+
+        notify.tell(notify.READY)
+        Agent(client, profiler.first(), stop, upkeep).run()
     finally:
+        notify.tell(notify.STOPPING)
         session.close()
         stop.close()

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
+
+LONGEST_S = 60.0
 
 
 class Stopped(Exception):
@@ -19,9 +23,13 @@ class StopFlag:
     a handler that runs in the same thread.
     """
 
-    def __init__(self) -> None:
-        """Start lowered."""
+    def __init__(
+        self, beat: Callable[[], None] = lambda: None, longest_s: float = LONGEST_S
+    ) -> None:
+        """Start lowered; `beat` is called with each look, and at least every `longest_s`."""
         self.raised = False
+        self._beat = beat
+        self._longest_s = longest_s
         self._read, self._write = os.pipe()
 
     def listen(self) -> None:
@@ -37,12 +45,15 @@ class StopFlag:
 
     def wait(self, seconds: float) -> None:
         """Sleep; raises Stopped as soon as the flag is up."""
-        if not self.raised:
-            select.select([self._read], [], [], max(seconds, 0.0))
+        end = time.monotonic() + max(seconds, 0.0)
+        while not self.raised and (left := end - time.monotonic()) > 0:
+            select.select([self._read], [], [], min(left, self._longest_s))
+            self._beat()
         self.check()
 
     def check(self) -> None:
         """Raise Stopped where a stop was asked for."""
+        self._beat()
         if self.raised:
             raise Stopped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reefleet.blobs import sha256_hex
-from reefleet.errors import InputError, StoreError
+from reefleet.errors import InputError, StoreError, StoreFull
 from reefleet.wire.manifest import FileEntry, SubmodelBundle, TaskBundle, to_bytes
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ MANIFEST = "manifest.json"
 def entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:
     """Digest and size of each file, in order of name."""
     return {name: FileEntry(sha256_hex(files[name]), len(files[name])) for name in sorted(files)}
+
+
+def require_replaceable(folder: Path) -> None:
+    """Raise InputError where `folder` is something else than a bundle or an empty folder."""
+    if not folder.exists():
+        return
+    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).exists()):
+        msg = f"{folder} exists and is not a bundle; name another folder"
+        raise InputError(msg)
 
 
 def write_bundle(
@@ -54,16 +64,14 @@ def _beside(folder: Path) -> Iterator[Path]:
         yield fresh
     except OSError as error:
         msg = f"cannot write the bundle {folder}: {error.strerror}"
-        raise StoreError(msg) from error
+        raise (StoreFull if error.errno == errno.ENOSPC else StoreError)(msg) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _replace(folder: Path, fresh: Path) -> None:
+    require_replaceable(folder)
     if folder.exists():
-        if not folder.is_dir() or (any(folder.iterdir()) and not (folder / MANIFEST).exists()):
-            msg = f"{folder} exists and is not a bundle; name another folder"
-            raise InputError(msg)
         shutil.rmtree(folder)
     fresh.rename(folder)
     with suppress(OSError):

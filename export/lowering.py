@@ -2,8 +2,8 @@
 
 Written for training steps, which torch's own exporter re-traces at length (docs/decisions/0003).
 An expression that occurs twice is computed once, constants are folded by evaluating them, a product
-with a transposed matrix becomes one Gemm, and a linear layer whose weight lies on the int8 grid
-becomes integer arithmetic.
+with a transposed matrix becomes one Gemm, and a linear layer becomes integer arithmetic where the
+form of its weight says so.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import onnx
 import torch
 from torch import fx
 
-from export.onnx_graph import GraphBuilder
-from export.operators import EMITTERS, arguments, aten, dtype_of, shape_of
+from export.emitting import arguments, aten, dtype_of, shape_of
+from export.older_opsets import emitters_at
+from export.onnx_graph import OPSET, GraphBuilder
 from export.trace import Trace
+from export.weights import AsInputs, WeightForm
 from reefleet.errors import UnsupportedOperator
+from reefleet.model import Shape
 
 _FOLD_LIMIT = 4096  # elements; larger constants are computed by the graph, not stored in it
 
@@ -28,26 +31,27 @@ _FOLD_LIMIT = 4096  # elements; larger constants are computed by the graph, not 
 def lower(
     trace: Trace,
     name: str,
+    weights: WeightForm | None = None,
     *,
-    weights: frozenset[str] = frozenset(),
-    int8: frozenset[str] = frozenset(),
+    opset: int = OPSET,
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """Lower `trace` to a model; raises UnsupportedOperator.
+    """Lower `trace` to a model at `opset`, its weights held in that form.
 
-    Inputs named in `weights` become external initializers; those also in `int8` become int8
-    matrices [in, out] with a float32 scalar NAME.scale.
+    Raises UnsupportedOperator.
     """
-    return _Lowering(trace, weights, int8).model(name, metadata)
+    return _Lowering(trace, weights or AsInputs(), opset).model(name, metadata)
 
 
 class _Lowering:
-    def __init__(self, trace: Trace, weights: frozenset[str], int8: frozenset[str]) -> None:
-        self.graph = GraphBuilder()
+    def __init__(self, trace: Trace, weights: WeightForm, opset: int) -> None:
+        self.graph = GraphBuilder(opset)
         self._trace = trace
         self._weights = weights
-        self._int8 = int8
+        self._emitters = emitters_at(opset)
         self._names: dict[fx.Node, tuple[str, ...]] = {}
+        self._made: dict[str, Shape] = {}  # where it is not the shape of the node
+        self._reshaped: dict[tuple[str, Shape], str] = {}
         self._folded: dict[fx.Node, Any] = {}
         self._input_names: dict[fx.Node, str] = {}
         self._first: dict[Any, fx.Node] = {}
@@ -70,9 +74,27 @@ class _Lowering:
         if isinstance(argument, fx.Node):
             if argument in self._folded:
                 return self.graph.constant(self._folded[argument].numpy())
-            return self._names[argument][0]
+            return self.shaped(*self.loose(argument), shape_of(argument))
         dtype = np.dtype(np.float32) if like is None else dtype_of(like)
         return self.graph.constant(np.array(argument, dtype))
+
+    def loose(self, node: fx.Node) -> tuple[str, Shape]:
+        if node in self._folded:
+            return self.value(node), shape_of(node)
+        name = self._names[node][0]
+        return name, self._made.get(name, shape_of(node))
+
+    def shaped(self, name: str, made: Shape, wanted: Shape) -> str:
+        if made == wanted:
+            return name
+        key = (name, wanted)
+        if key not in self._reshaped:
+            self._reshaped[key] = self.graph.add("Reshape", [name, self.graph.ints(*wanted)])
+        return self._reshaped[key]
+
+    def remember(self, name: str, shape: Shape) -> str:
+        self._made[name] = shape
+        return name
 
     def transposed(self, node: fx.Node) -> fx.Node | None:
         if node.target is not aten.permute.default:
@@ -82,28 +104,15 @@ class _Lowering:
 
     def linear(self, x: str, node: fx.Node, bias: str | None) -> str | None:
         source = self.transposed(node)
-        if source is None or self._input_names.get(source) not in self._int8:
-            return None
-        weight = self._input_names[source]
-        add = self.graph.add
-        values, scale, zero = self.graph.add_many("DynamicQuantizeLinear", [x], 3)
-        no_offset = self.graph.constant(np.array(0, np.int8))
-        product = add("MatMulInteger", [values, weight, zero, no_offset])
-        product = add("Cast", [product], to=onnx.TensorProto.FLOAT)
-        product = add("Mul", [product, add("Mul", [scale, f"{weight}.scale"])])
-        return product if bias is None else add("Add", [product, bias])
+        name = None if source is None else self._input_names.get(source)
+        return None if name is None else self._weights.linear(self.graph, x, name, bias)
 
     def _declare(self, node: fx.Node, name: str, example: torch.Tensor) -> None:
         self._input_names[node] = name
         self._names[node] = (name,)
-        dtype, shape = example.numpy().dtype, tuple(example.shape)
-        if name in self._int8:
-            self.graph.external(name, np.dtype(np.int8), shape[::-1])
-            self.graph.external(f"{name}.scale", np.dtype(np.float32), ())
-        elif name in self._weights:
-            self.graph.external(name, dtype, shape)
-        else:
-            self.graph.input(name, dtype, shape)
+        shape = tuple(example.shape)
+        if not self._weights.declare(self.graph, name, shape):
+            self.graph.input(name, example.numpy().dtype, shape)
 
     def _emit(self, node: fx.Node) -> None:
         key = (node.target, *_key((node.args, node.kwargs), self._first))
@@ -113,7 +122,7 @@ class _Lowering:
             self._take_item(node)
         elif self._fold(node):
             return
-        elif (emitter := EMITTERS.get(node.target)) is not None:
+        elif (emitter := self._emitters.get(node.target)) is not None:
             self._names[node] = tuple(emitter(self, node))
         else:
             msg = f"the step uses {node.target}, which the compiler does not lower"

@@ -1,6 +1,7 @@
-"""A small builder of ONNX graphs: nodes, shared constants, external weights, pruning.
+"""A small builder of ONNX graphs: nodes, shared constants, weights, pruning.
 
-Opset 20 and IR 10, which every runtime since onnxruntime 1.17 reads; only the default domain.
+Opset 20 and IR 10 unless told otherwise, which every runtime since onnxruntime 1.17 reads; only the
+default domain.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
 IR_VERSION = 10
+OLD_IR_VERSION = 7  # of opset 13's time; old parsers read no newer one
 EXTERNAL_LOCATION = "weights.rft"
 
 Array = NDArray[Any]
@@ -23,8 +25,9 @@ Array = NDArray[Any]
 class GraphBuilder:
     """Collects nodes in order; `finish` prunes what no output needs and gives the model."""
 
-    def __init__(self) -> None:
-        """Start an empty graph."""
+    def __init__(self, opset: int = OPSET) -> None:
+        """Start an empty graph of the default domain at `opset`."""
+        self.opset = opset
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._initializers: list[onnx.TensorProto] = []
@@ -48,6 +51,14 @@ class GraphBuilder:
         names = [self.fresh(op.lower()) for _ in range(outputs)]
         self._nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names
+
+    def name_output(self, value: str, name: str) -> None:
+        """Give the last node's output `value` a name that other nodes will use."""
+        self._nodes[-1].output[list(self._nodes[-1].output).index(value)] = name
+
+    def initializer(self, name: str, value: Array) -> None:
+        """Store a weight under its own name."""
+        self._initializers.append(numpy_helper.from_array(value, name))
 
     def alias(self, name: str, value: str) -> None:
         """Make `value` available as the graph output `name`."""
@@ -108,9 +119,9 @@ class GraphBuilder:
             [tensor for tensor in self._initializers if tensor.name in needed],
         )
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="reefleet"
+            graph, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="reefleet"
         )
-        model.ir_version = IR_VERSION
+        model.ir_version = IR_VERSION if self.opset >= OPSET else OLD_IR_VERSION
         helper.set_model_props(model, dict(metadata or {}))
         return model
 

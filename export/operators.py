@@ -1,70 +1,38 @@
-"""How each ATen operator of a trace is said in ONNX. One function an operator, one table.
-
-An emitter is `(context, node) -> names of the node's outputs`; the context gives values by name.
-"""
+"""How each ATen operator of a trace is said in ONNX. One function an operator, one table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper
 from torch import fx
 
-from export.onnx_graph import GraphBuilder
-
-aten: Any = torch.ops.aten
-
-
-class Context(Protocol):
-    """What an emitter may ask of the lowering."""
-
-    graph: GraphBuilder
-
-    def value(self, argument: Any, like: fx.Node | None = None) -> str:
-        """Name of an argument's value; a Python number becomes a constant of `like`'s type."""
-
-    def linear(self, x: str, node: fx.Node, bias: str | None) -> str | None:
-        """An integer form of x @ node (+ bias) where `node` is a quantized weight, else None."""
-
-    def transposed(self, node: fx.Node) -> fx.Node | None:
-        """The matrix that `node` merely transposes, if it does."""
-
-
-Emitter = Callable[[Context, fx.Node], Sequence[str]]
-
-DTYPES: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float32: np.dtype(np.float32),
-    torch.int64: np.dtype(np.int64),
-    torch.bool: np.dtype(np.bool_),
-}
+from export import products
+from export.emitting import Context, Emitter, arguments, aten, dtype_of, shape_of
+from reefleet.model import Shape
 
 
 def _operator(name: str) -> Any:
     return getattr(aten, name).default
 
 
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Static shape of a traced value."""
-    return tuple(int(extent) for extent in node.meta["val"].shape)
-
-
-def arguments(node: fx.Node, *defaults: Any) -> tuple[Any, ...]:
-    """Positional arguments of a traced call, filled up with the defaults of the schema."""
-    return (*node.args, *defaults[len(node.args) :])
-
-
-def dtype_of(node: fx.Node) -> np.dtype[Any]:
-    """Element type of a traced value."""
-    return DTYPES[node.meta["val"].dtype]
-
-
 def _same(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
         return [context.graph.add(op, [context.value(a) for a in arguments(node)])]
+
+    return emit
+
+
+def _each(op: str) -> Emitter:
+    """A function of single values, which may have any shape."""
+
+    def emit(context: Context, node: fx.Node) -> Sequence[str]:
+        x, made = context.loose(arguments(node)[0])
+        return [context.remember(context.graph.add(op, [x]), made)]
 
     return emit
 
@@ -76,90 +44,78 @@ def _binary(op: str) -> Emitter:
             scale = context.value(alpha, node)
             scaled = context.graph.add("Mul", [context.value(right, node), scale])
             return [context.graph.add(op, [context.value(left, node), scaled])]
+        if (found := _alike(context, left, right)) is not None:
+            inputs, made = found
+            return [context.remember(context.graph.add(op, inputs), made)]
         like = _tensor(left) or _tensor(right) or node
         return [context.graph.add(op, [context.value(left, like), context.value(right, like)])]
 
     return emit
 
 
+def _alike(context: Context, left: Any, right: Any) -> tuple[list[str], Shape] | None:
+    """Two values of one shape but for leading ones, as they were made: nothing to reshape."""
+    if not (isinstance(left, fx.Node) and isinstance(right, fx.Node)):
+        return None
+    (a, a_made), (b, b_made) = context.loose(left), context.loose(right)
+    if _size(a_made) < 2 or _solid(a_made) != _solid(b_made) or shape_of(left) != shape_of(right):
+        return None
+    return [a, b], max(a_made, b_made, key=len)
+
+
+def _solid(shape: Shape) -> Shape:
+    """A shape without its leading ones."""
+    return shape[next((axis for axis, extent in enumerate(shape) if extent != 1), len(shape)) :]
+
+
+def _size(shape: Shape) -> int:
+    return math.prod(shape)
+
+
 def _tensor(argument: Any) -> fx.Node | None:
     return argument if isinstance(argument, fx.Node) else None
-
-
-def _alias(context: Context, node: fx.Node) -> Sequence[str]:
-    return [context.value(arguments(node)[0])]
 
 
 def _to_copy(context: Context, node: fx.Node) -> Sequence[str]:
     source = arguments(node)[0]
     value = context.value(source)
     if isinstance(source, fx.Node) and dtype_of(source) == dtype_of(node):
-        return [value]
+        return _reshape(context, node)
     return [context.graph.add("Cast", [value], to=helper.np_dtype_to_tensor_dtype(dtype_of(node)))]
 
 
 def _reshape(context: Context, node: fx.Node) -> Sequence[str]:
     source = arguments(node)[0]
-    if isinstance(source, fx.Node) and shape_of(source) == shape_of(node):
+    if not isinstance(source, fx.Node):
         return [context.value(source)]
-    return [
-        context.graph.add("Reshape", [context.value(source), context.graph.ints(*shape_of(node))])
-    ]
+    return [context.remember(*context.loose(source))]
 
 
 def _expand(context: Context, node: fx.Node) -> Sequence[str]:
     source = arguments(node)[0]
-    if isinstance(source, fx.Node) and shape_of(source) == shape_of(node):
-        return [context.value(source)]
+    if isinstance(source, fx.Node) and math.prod(shape_of(source)) == math.prod(shape_of(node)):
+        return _reshape(context, node)
     return [
         context.graph.add("Expand", [context.value(source), context.graph.ints(*shape_of(node))])
     ]
 
 
-def _permute(context: Context, node: fx.Node) -> Sequence[str]:
-    order = [int(axis) for axis in arguments(node)[1]]
-    rank = len(order)
-    return [
-        context.graph.add(
-            "Transpose", [context.value(arguments(node)[0])], perm=[axis % rank for axis in order]
-        )
-    ]
-
-
-def _matmul(context: Context, node: fx.Node) -> Sequence[str]:
-    return _product(context, arguments(node)[0], arguments(node)[1], None)
-
-
-def _addmm(context: Context, node: fx.Node) -> Sequence[str]:
-    return _product(
-        context, arguments(node)[1], arguments(node)[2], context.value(arguments(node)[0])
-    )
-
-
-def _product(context: Context, a: Any, b: fx.Node, bias: str | None) -> Sequence[str]:
-    integer = context.linear(context.value(a), b, bias)
-    if integer is not None:
-        return [integer]
-    plain_a, plain_b = context.transposed(a), context.transposed(b)
-    inputs = [context.value(plain_a or a), context.value(plain_b or b)]
-    if bias is not None:
-        inputs.append(bias)
-    return [
-        context.graph.add(
-            "Gemm", inputs, transA=int(plain_a is not None), transB=int(plain_b is not None)
-        )
-    ]
-
-
 def _layer_norm(context: Context, node: fx.Node) -> Sequence[str]:
     x, normalized, weight, bias, epsilon = arguments(node)
-    return context.graph.add_many(
+    value, made = context.loose(x)
+    if len(normalized) > 1 or made[-1] != normalized[0]:
+        value, made = context.value(x), shape_of(x)
+    found = context.graph.add_many(
         "LayerNormalization",
-        [context.value(x), context.value(weight), context.value(bias)],
+        [value, context.value(weight), context.value(bias)],
         3,
         axis=-len(normalized),
         epsilon=float(epsilon),
     )
+    context.remember(found[0], made)
+    for statistic in found[1:]:
+        context.remember(statistic, (*made[: -len(normalized)], *(1 for _ in normalized)))
+    return found
 
 
 def _softmax(op: str) -> Emitter:
@@ -186,12 +142,6 @@ def _argmin(context: Context, node: fx.Node) -> Sequence[str]:
     if axis is None:
         value, axis = context.graph.add("Reshape", [value, context.graph.ints(-1)]), 0
     return [context.graph.add("ArgMin", [value], axis=axis, keepdims=0)]
-
-
-def _select(context: Context, node: fx.Node) -> Sequence[str]:
-    x, axis, index = arguments(node)
-    position = context.graph.constant(np.array(index, np.int64))
-    return [context.graph.add("Gather", [context.value(x), position], axis=axis)]
 
 
 def _slice(context: Context, node: fx.Node) -> Sequence[str]:
@@ -248,16 +198,6 @@ def _concat(context: Context, node: fx.Node) -> Sequence[str]:
     return [context.graph.add("Concat", [context.value(part) for part in parts], axis=axis)]
 
 
-def _unsqueeze(context: Context, node: fx.Node) -> Sequence[str]:
-    rank = len(shape_of(node))
-    axis = int(arguments(node)[1]) % rank
-    return [
-        context.graph.add(
-            "Unsqueeze", [context.value(arguments(node)[0]), context.graph.ints(axis)]
-        )
-    ]
-
-
 def _gather(context: Context, node: fx.Node) -> Sequence[str]:
     x, axis, index = arguments(node)
     op = "Gather" if len(shape_of(x)) == 1 else "GatherElements"
@@ -308,16 +248,14 @@ EMITTERS: dict[Any, Emitter] = {
     aten.gt.Tensor: _binary("Greater"),
     aten.gt.Scalar: _binary("Greater"),
     aten.where.self: _same("Where"),
-    aten.neg.default: _same("Neg"),
-    aten.exp.default: _same("Exp"),
-    aten.erf.default: _same("Erf"),
-    aten.sigmoid.default: _same("Sigmoid"),
-    aten.bmm.default: _same("MatMul"),
-    aten.gelu.default: lambda context, node: [
-        context.graph.add("Gelu", [context.value(arguments(node)[0])])
-    ],
-    aten.mm.default: _matmul,
-    aten.addmm.default: _addmm,
+    aten.neg.default: _each("Neg"),
+    aten.exp.default: _each("Exp"),
+    aten.erf.default: _each("Erf"),
+    aten.sigmoid.default: _each("Sigmoid"),
+    aten.bmm.default: products.bmm,
+    aten.gelu.default: _each("Gelu"),
+    aten.mm.default: products.matmul,
+    aten.addmm.default: products.addmm,
     aten.native_layer_norm.default: _layer_norm,
     _operator("_softmax"): _softmax("Softmax"),
     _operator("_log_softmax"): _softmax("LogSoftmax"),
@@ -326,17 +264,17 @@ EMITTERS: dict[Any, Emitter] = {
     aten.mean.default: _reduce("ReduceMean"),
     aten.mean.dim: _reduce("ReduceMean"),
     aten.argmin.default: _argmin,
-    aten.alias.default: _alias,
-    aten.clone.default: _alias,
-    aten.detach.default: _alias,
+    aten.alias.default: _reshape,
+    aten.clone.default: _reshape,
+    aten.detach.default: _reshape,
     _operator("_to_copy"): _to_copy,
     aten.view.default: _reshape,
     aten.squeeze.dims: _reshape,
     aten.squeeze.dim: _reshape,
-    aten.unsqueeze.default: _unsqueeze,
+    aten.unsqueeze.default: _reshape,
     aten.expand.default: _expand,
-    aten.permute.default: _permute,
-    aten.select.int: _select,
+    aten.permute.default: products.permute,
+    aten.select.int: products.select,
     aten.select_backward.default: _select_backward,
     aten.slice.Tensor: _slice,
     aten.slice_backward.default: _slice_backward,

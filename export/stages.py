@@ -1,58 +1,84 @@
-"""Inference graphs without weights: the batch graph and the chain of stages that can stop early.
+"""Inference as traces, and as graphs without weights: the whole sub-model, the chain of stages.
 
-A stage ends at an exit. Its history has a fixed length, so every shape is static. Quantized weights
-lie on the int8 grid: the stage multiplies integers, and the device supplies the weights when it
-opens the session.
+A stage ends at an exit. Its history has a fixed length, so every shape is static. A trace is made
+once in a process and lowered to as many forms as are asked for. In the graphs without weights,
+quantized weights lie on the int8 grid: the stage multiplies integers, and the device supplies the
+weights when it opens the session.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import onnx
 import torch
 from torch import Tensor
 
 from export.lowering import lower
-from export.trace import Named, trace
+from export.trace import Named, Trace, trace
+from export.weights import External
 from reefleet.learning.ree import advance, classify, exit_logits, start
 from reefleet.model import ModelSpec, forward_macs, quantized_tensors, tensor_shapes
 from reefleet.wire.manifest import Initializer, Stage
 
+MODEL = "model"
 
-def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
-    """`image` [P, C, S, S] and every weight to `logits` [P, E, classes], float."""
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A traced piece of inference: the whole sub-model, or the stage that ends at `exit_depth`."""
+
+    name: str
+    exit_depth: int
+    trace: Trace
+    weights: frozenset[str]
+
+
+@lru_cache(maxsize=64)
+def model_part(spec: ModelSpec, depth: int, batch: int = 1) -> Part:
+    """`image` [B, C, S, S] to `logits` [B, E, classes] of every exit."""
 
     def function(values: Named) -> dict[str, Tensor]:
         return {"logits": exit_logits(values, spec, depth, values["image"])}
 
-    return lower(
-        trace(function, {"image": _image(spec, batch), **_weights(spec, depth)}), "predict"
+    weights = _weights(spec, depth)
+    traced = trace(function, {"image": _image(spec, batch), **weights})
+    return Part(MODEL, depth, traced, frozenset(weights))
+
+
+def stage_parts(spec: ModelSpec, depth: int, batch: int = 1) -> tuple[Part, ...]:
+    """The stages of a sub-model, shallow to deep."""
+    exits = spec.exits_within(depth)
+    return tuple(
+        _stage_part(spec, position, last == depth, batch) for position, last in enumerate(exits)
     )
+
+
+def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
+    """`image` [P, C, S, S] and every weight to `logits` [P, E, classes], float."""
+    return lower(model_part(spec, depth, batch).trace, "predict")
 
 
 def stage_graphs(
     spec: ModelSpec, depth: int, *, quantized: bool
 ) -> list[tuple[Stage, onnx.ModelProto]]:
     """The stages of a sub-model at batch 1, shallow to deep, with the weights each expects."""
-    exits = spec.exits_within(depth)
-    starts = (0, *exits)
-    return [
-        _stage(spec, first, last, position, final=last == depth, quantized=quantized)
-        for position, (first, last) in enumerate(zip(starts, exits, strict=False))
-    ]
+    return [_stage(spec, part, quantized=quantized) for part in stage_parts(spec, depth)]
 
 
-def _stage(
-    spec: ModelSpec, first: int, last: int, position: int, *, final: bool, quantized: bool
-) -> tuple[Stage, onnx.ModelProto]:
+@lru_cache(maxsize=256)
+def _stage_part(spec: ModelSpec, position: int, final: bool, batch: int) -> Part:  # noqa: FBT001  # a cache key
+    first, last = (0, *spec.exits)[position : position + 2]
     weights = {
         name: value for name, value in _weights(spec, last).items() if _used(name, first, last)
     }
     example = (
-        {"image": _image(spec, 1)}
+        {"image": _image(spec, batch)}
         if first == 0
         else {
-            "tokens": torch.zeros(1, spec.tokens, spec.width),
-            "history": torch.zeros(1, first + 1, spec.width),
+            "tokens": torch.zeros(batch, spec.tokens, spec.width),
+            "history": torch.zeros(batch, first + 1, spec.width),
         }
     )
 
@@ -63,28 +89,21 @@ def _stage(
             tokens, history = values["tokens"], values["history"]
         for index in range(first, last):
             tokens, history, feature = advance(values, spec, index, tokens, history)
-        logits = classify(values, feature)
-        return (
-            {"logits": logits}
-            if final
-            else {
-                "logits": logits,
-                "tokens_out": tokens,
-                "history_out": history,
-            }
-        )
+        logits = {"logits": classify(values, feature)}
+        return logits if final else {**logits, "tokens_out": tokens, "history_out": history}
 
-    coded = frozenset(quantized_tensors(spec, last)) & set(weights) if quantized else frozenset()
-    graph = lower(
-        trace(function, {**example, **weights}),
-        f"stage-{position}",
-        weights=frozenset(weights),
-        int8=coded,
-    )
+    traced = trace(function, {**example, **weights})
+    return Part(f"stage-{position}", last, traced, frozenset(weights))
+
+
+def _stage(spec: ModelSpec, part: Part, *, quantized: bool) -> tuple[Stage, onnx.ModelProto]:
+    coded = frozenset(quantized_tensors(spec, part.exit_depth)) if quantized else frozenset()
+    coded &= part.weights
+    graph = lower(part.trace, part.name, External(part.weights, coded))
     entry = Stage(
-        file=f"stage-{position}.onnx",
-        exit_depth=last,
-        macs=forward_macs(spec, last),
+        file=f"{part.name}.onnx",
+        exit_depth=part.exit_depth,
+        macs=forward_macs(spec, part.exit_depth),
         initializers=tuple(_initializers(graph, coded)),
     )
     return entry, graph

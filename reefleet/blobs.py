@@ -62,6 +62,19 @@ class BlobStore:
         """Whether the whole blob is here."""
         return self.path(digest).is_file()
 
+    def renew(self, digest: str) -> bool:
+        """Whether the whole blob is here; if so it is as young as one stored now."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def files(self) -> Iterator[Path]:
+        """All whole blobs; the name of each is its digest."""
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            yield from (path for path in folder.iterdir() if _DIGEST.fullmatch(path.name))
+
     def size(self, digest: str) -> int:
         """Bytes of the blob; raises MissingFile."""
         with _found(digest):
@@ -88,7 +101,7 @@ class BlobStore:
     def put(self, data: bytes | memoryview) -> str:
         """Store `data` durably and return its digest; storing it again changes nothing."""
         digest = sha256_hex(data)
-        if not self.has(digest):
+        if not self.renew(digest):
             write_atomic(self.path(digest), data)
         return digest
 
@@ -150,7 +163,7 @@ class BlobStore:
         announced; MissingFile where nothing was transferred.
         """
         partial, path = self._partial(owner, digest), self.path(digest)
-        if self.has(digest):
+        if self.renew(digest):
             partial.unlink(missing_ok=True)
             return
         with _found(digest), partial.open("r+b") as stream:

@@ -12,7 +12,7 @@
      +- PlanError (70)         NoFeasiblePlan  UnknownBoard
      +- TrainingError (70)     NonFiniteUpdate  DataTooSmall
      +- AggregationError (70)  EmptyRound  ShapeConflict
-     +- ExportError (70)       UnsupportedOperator  ParityFailure
+     +- ExportError (70)       UnsupportedOperator  ParityFailure  RuleBroken
      +- StoreError (74)        StoreFull
      +- RuntimeUnavailable (72)
 """
@@ -164,6 +164,10 @@ class UnsupportedOperator(ExportError):
 
 class ParityFailure(ExportError):
     """A built graph disagrees with the function it was built from."""
+
+
+class RuleBroken(ExportError):
+    """A graph breaks a rule of the runtime it is meant for; the message names the node."""
 
 
 class StoreError(ReefleetError):

@@ -6,6 +6,7 @@ Writers take the database's lock at their start, so that two of them never have 
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, Select, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from coordinator.store.schema import SCHEMA_VERSION, metadata
+from coordinator.store.schema import SCHEMA_VERSION, UPGRADES, metadata
 from reefleet.errors import StoreError, StoreFull, UnsupportedVersion
 
 _BUSY_S = 10
@@ -41,12 +42,12 @@ class Database:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with self._writing, _translated(), self._engine.begin() as connection:
+        with self._writing, translated(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
-        with _translated(), self._engine.connect() as connection:
+        with translated(), self._engine.connect() as connection:
             yield connection.execution_options(reading=True)
 
     def _one(self, query: Select[Any]) -> Row[Any] | None:
@@ -96,14 +97,18 @@ def _prepare(connection: Connection, path: Path) -> None:
         raise UnsupportedVersion(msg)
     if found < SCHEMA_VERSION:
         metadata.create_all(connection)
+        for version in range(found or SCHEMA_VERSION, SCHEMA_VERSION):
+            for statement in UPGRADES[version]:
+                connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
+    """Around work with the file: raise StoreFull or StoreError for what the library raises."""
     try:
         yield
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
         if "full" in str(cause):
             msg = "no room on disk for the coordinator's state; free some space"

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database, dump
-from reefleet.errors import Rejected
 from reefleet.plan import SubmodelPlan
 
 
@@ -35,61 +34,16 @@ class FleetState(Database):
                 .on_conflict_do_update(index_elements=["name"], set_={"value": value})
             )
 
-    # Tokens and devices
-
-    def add_token(self, token: r.Token) -> None:
-        """Keep a new token's digest."""
-        with self._write() as connection:
-            connection.execute(
-                insert(t.tokens).values(
-                    sha256=token.sha256,
-                    device_id=token.device_id,
-                    expires_at=token.expires_at,
-                    certificate=b"",
-                )
-            )
-
-    def token(self, sha256: str) -> r.Token | None:
-        """The token of this digest."""
-        row = self._one(select(t.tokens).where(t.tokens.c.sha256 == sha256))
-        return r.Token(**row._asdict()) if row else None
-
-    def enroll(self, device: r.Device, token: r.Token) -> None:
-        """Use up `token` and let `device` in, in place of an earlier certificate of its name.
-
-        Raises Rejected where the token was used in the meantime.
-        """
-        certificate = {"serial": device.serial, "fingerprint": device.fingerprint}
-        with self._write() as connection:
-            used = connection.execute(
-                update(t.tokens)
-                .where(t.tokens.c.sha256 == token.sha256, t.tokens.c.used_at.is_(None))
-                .values(
-                    used_at=device.enrolled_at,
-                    request_sha256=token.request_sha256,
-                    certificate=token.certificate,
-                )
-            )
-            if used.rowcount != 1:
-                msg = "the enrollment token has been used already; ask for a new one"
-                raise Rejected(msg)
-            connection.execute(
-                upsert(t.devices)
-                .values(device_id=device.device_id, enrolled_at=device.enrolled_at, **certificate)
-                .on_conflict_do_update(
-                    index_elements=["device_id"],
-                    set_={"enrolled_at": device.enrolled_at, **certificate},
-                )
-            )
+    # Devices
 
     def device(self, device_id: str) -> r.Device | None:
         """The enrolled device of this name."""
         row = self._one(select(t.devices).where(t.devices.c.device_id == device_id))
-        return _device(row) if row else None
+        return device_of(row) if row else None
 
     def devices(self) -> list[r.Device]:
         """All enrolled devices by name."""
-        return [_device(row) for row in self._all(select(t.devices).order_by("device_id"))]
+        return [device_of(row) for row in self._all(select(t.devices).order_by("device_id"))]
 
     def set_seen(self, device_id: str, at: float) -> None:
         """Note that the device called."""
@@ -172,10 +126,10 @@ class FleetState(Database):
         query = (
             select(t.devices)
             .join(t.bundles, t.bundles.c.key == t.devices.c.bundle_key)
-            .where(t.devices.c.plan.is_not(None))
+            .where(t.devices.c.plan.is_not(None), t.devices.c.revoked_at.is_(None))
             .order_by(t.devices.c.device_id)
         )
-        return [_device(row) for row in self._all(query)]
+        return [device_of(row) for row in self._all(query)]
 
     def _set_device(self, device_id: str, **values: object) -> None:
         with self._write() as connection:
@@ -184,7 +138,8 @@ class FleetState(Database):
             )
 
 
-def _device(row: Row[Any]) -> r.Device:
+def device_of(row: Row[Any]) -> r.Device:
+    """A row of `devices` as a record."""
     values = row._asdict()
     profile, plan = values.pop("profile"), values.pop("plan")
     return r.Device(

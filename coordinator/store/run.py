@@ -330,7 +330,9 @@ def _end_work(connection: Connection, lease: str, state: str, reason: str) -> No
 
 
 def _version(row: Row[Any]) -> r.Version:
-    return r.Version(row.number, r.Artifact(row.sha256, row.size_bytes), row.created_at)
+    return r.Version(
+        row.number, r.Artifact(row.sha256, row.size_bytes), row.created_at, row.is_retired
+    )
 
 
 def _assignment(row: Row[Any]) -> r.Assignment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -15,7 +16,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -41,9 +42,18 @@ tokens = Table(
     Column("sha256", String(64), primary_key=True),
     Column("device_id", String(63), nullable=False),
     Column("expires_at", Float, nullable=False),
-    Column("used_at", Float),
-    _text("request_sha256"),
+    Column("uses", Integer, nullable=False, server_default="1"),
+)
+
+# One row a certificate that a token was traded for.
+enrollments = Table(
+    "enrollments",
+    metadata,
+    Column("token", ForeignKey("tokens.sha256"), primary_key=True),
+    Column("request_sha256", String(64), primary_key=True),
+    Column("device_id", String(63), nullable=False),
     Column("certificate", LargeBinary, nullable=False),
+    Column("at", Float, nullable=False),
 )
 
 devices = Table(
@@ -53,6 +63,14 @@ devices = Table(
     Column("serial", String(64), nullable=False),
     _digest("fingerprint"),
     Column("enrolled_at", Float, nullable=False),
+    Column("certificate_ends_at", Float),
+    # A renewed certificate that the device has not called with yet.
+    _text("next_serial"),
+    _text("next_fingerprint"),
+    Column("next_ends_at", Float),
+    _text("next_request_sha256"),
+    Column("next_certificate", LargeBinary),
+    Column("revoked_at", Float),
     Column("last_seen_at", Float),
     Column("profile", Text),
     Column("plan", Text),
@@ -85,6 +103,8 @@ versions = Table(
     _digest("sha256"),
     Column("size_bytes", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
+    # The row stays as history; the blob may be gone.
+    Column("is_retired", Boolean, nullable=False, server_default="0"),
 )
 
 cuts = Table(
@@ -180,3 +200,24 @@ personal_reports = Table(
     Column("early_exit", Text, nullable=False),
     Column("at", Float, nullable=False),
 )
+
+# What turns a file of format n into one of format n + 1, after new tables have been made.
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: (
+        "ALTER TABLE tokens ADD COLUMN uses INTEGER NOT NULL DEFAULT 1",
+        """INSERT INTO enrollments (token, request_sha256, device_id, certificate, at)
+        SELECT sha256, request_sha256, device_id, certificate, used_at FROM tokens
+        WHERE used_at IS NOT NULL""",
+        "ALTER TABLE tokens DROP COLUMN used_at",
+        "ALTER TABLE tokens DROP COLUMN request_sha256",
+        "ALTER TABLE tokens DROP COLUMN certificate",
+        "ALTER TABLE devices ADD COLUMN certificate_ends_at FLOAT",
+        "ALTER TABLE devices ADD COLUMN next_serial TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE devices ADD COLUMN next_fingerprint TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE devices ADD COLUMN next_ends_at FLOAT",
+        "ALTER TABLE devices ADD COLUMN next_request_sha256 TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE devices ADD COLUMN next_certificate BLOB",
+        "ALTER TABLE devices ADD COLUMN revoked_at FLOAT",
+        "ALTER TABLE versions ADD COLUMN is_retired BOOLEAN NOT NULL DEFAULT 0",
+    ),
+}

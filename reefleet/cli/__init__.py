@@ -48,14 +48,13 @@ class Entry:
 
 
 COMMANDS = {
-    "coordinator": Entry(
-        "reefleet.cli.coordinator", "run the fleet: init, serve, token, status", "coordinator"
-    ),
+    "coordinator": Entry("reefleet.cli.coordinator", "run the fleet", "coordinator"),
     "edge": Entry("reefleet.cli.edge", "be a device: enroll, run, infer", "edge"),
     "export": Entry("reefleet.cli.export", "compile task bundles into graphs", "export"),
     "model": Entry("reefleet.cli.model", "pretrain a model on public data", "export"),
     "devices": Entry("reefleet.cli.devices", "list boards, probe this machine", "edge"),
     "plan": Entry("reefleet.cli.plan", "show which sub-model a board would get, and why", "all"),
+    "simulate": Entry("reefleet.cli.simulate", "compare methods on many simulated clients", "all"),
     "demo": Entry("reefleet.cli.demo", "a whole fleet on this machine, in minutes", "all"),
 }
 

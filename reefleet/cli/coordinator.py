@@ -1,64 +1,51 @@
-"""`reefleet coordinator`: init, serve, token, status."""
+"""`reefleet coordinator`: what needs the folder itself; what speaks to the daemon is `operate`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reefleet.cli.operate import add_folder, add_verbs
+
 if TYPE_CHECKING:
-    from coordinator.status import DeviceStatus, FleetStatus
     from reefleet.cli import Subparsers
 
 EPILOG = """\
 examples:
   reefleet coordinator init fleet --fleet barn --contract contract.json --public-data public.npz
   reefleet coordinator serve fleet
-  reefleet coordinator token fleet --device shed-2
-  reefleet coordinator status fleet --json
+  reefleet coordinator token new --dir fleet --device shed-2
+  reefleet coordinator status --dir fleet --watch
 """
 
 
 def add_parser(subparsers: Subparsers[Any]) -> None:
-    """Add `coordinator` with its four verbs."""
-    parser = subparsers.add_parser(
-        "coordinator", help="run the fleet: init, serve, token, status", epilog=EPILOG
-    )
+    """Add `coordinator` with its verbs."""
+    parser = subparsers.add_parser("coordinator", help="run the fleet", epilog=EPILOG)
     verbs = parser.add_subparsers(metavar="VERB", dest="verb", required=True)
     _add_init(verbs)
     serve = verbs.add_parser(
         "serve",
         help="listen to devices and run the rounds until stopped",
-        description="Listen until SIGTERM or SIGINT. One JSON line with both ports on stdout.",
+        description=(
+            "Listen until SIGTERM or SIGINT; SIGHUP reads the settings anew. One JSON line with "
+            "the ports on stdout."
+        ),
         epilog="example:\n  reefleet coordinator serve fleet",
     )
     serve.add_argument("directory", metavar="DIR", type=Path, help="made by init")
-    token = verbs.add_parser(
-        "token",
-        help="print a one-time token that lets one device in",
-        description="Print a one-time enrollment token. It is a secret until it is used.",
-        epilog="example:\n  reefleet coordinator token fleet --device shed-2 --ttl-h 2",
-    )
-    token.add_argument("directory", metavar="DIR", type=Path, help="made by init")
-    token.add_argument("--device", required=True, metavar="ID", help="the device's name from now")
-    token.add_argument("--ttl-h", type=float, default=24.0, help="hours it is good for (24)")
-    status = verbs.add_parser(
-        "status",
-        help="show rounds, devices and refusals",
-        description="Show how the run goes; the coordinator may be serving or not.",
-        epilog="example:\n  reefleet coordinator status fleet --json",
-    )
-    status.add_argument("directory", metavar="DIR", type=Path, help="made by init")
-    status.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    _add_backup(verbs)
+    VERBS.update(add_verbs(verbs))
 
 
 def run(options: argparse.Namespace) -> int:
     """Do the chosen verb; raises what is wrong."""
-    verbs = {"init": _init, "serve": _serve, "token": _token, "status": _status}
-    return verbs[options.verb](options)
+    return VERBS[options.verb](options)
 
 
 def _add_init(verbs: Any) -> None:
@@ -89,14 +76,11 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from coordinator.server import Ports, serve
+    from coordinator.daemon import serve
+    from coordinator.listeners import Ports
 
     def announce(ports: Ports) -> None:
-        line = {
-            "event": "listening",
-            "fleet_port": ports.fleet,
-            "enrollment_port": ports.enrollment,
-        }
+        line = {"event": "listening", **asdict(ports)}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
@@ -104,66 +88,51 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _token(options: argparse.Namespace) -> int:
-    from coordinator.clock import Clock
-    from coordinator.config import read_config
-    from coordinator.folder import Folder
-    from coordinator.registry import new_token
-    from coordinator.store import Store
-    from reefleet.errors import InputError
+def _add_backup(verbs: Any) -> None:
+    backup = verbs.add_parser(
+        "backup",
+        help="write settings, keys, state and models to one file",
+        description=(
+            "Write all of a coordinator to FILE; it may be serving. FILE holds the fleet's keys: "
+            "keep it secret.\nWorks on the folder itself, on the coordinator's machine."
+        ),
+        epilog="example:\n  reefleet coordinator backup fleet.tar --dir fleet",
+    )
+    backup.add_argument("file", metavar="FILE", type=Path, help="a new file")
+    restore = verbs.add_parser(
+        "restore",
+        help="lay down a coordinator from a backup",
+        description="Lay down the coordinator of a backup in a new folder; then serve it.",
+        epilog="example:\n  reefleet coordinator restore fleet.tar --dir fleet",
+    )
+    restore.add_argument("file", metavar="FILE", type=Path, help="made by backup")
+    for parser in (backup, restore):
+        add_folder(parser, "the coordinator's folder")
 
-    read_config(options.directory)
-    if not 0 < options.ttl_h <= 24 * 365:
-        msg = f"--ttl-h is {options.ttl_h}; it must be above 0 and at most a year"
-        raise InputError(msg)
-    store = Store(Folder(options.directory).state)
-    try:
-        token = new_token(store, options.device, options.ttl_h * 3600, Clock())
-    finally:
-        store.close()
-    sys.stdout.write(token + "\n")
+
+def _backup(options: argparse.Namespace) -> int:
+    from coordinator import backup
+
+    made = backup.make(options.dir, options.file)
+    mib = made.size_bytes / 2**20
+    sys.stdout.write(f"{options.file}: fleet {made.fleet}, {made.blobs} blobs, {mib:.1f} MiB\n")
     return 0
 
 
-def _status(options: argparse.Namespace) -> int:
-    from coordinator.config import read_config
-    from coordinator.folder import Folder
-    from coordinator.status import snapshot
-    from coordinator.store import Store
+def _restore(options: argparse.Namespace) -> int:
+    from coordinator import backup
 
-    config = read_config(options.directory)
-    store = Store(Folder(options.directory).state)
-    try:
-        found = snapshot(store, config, time.time())
-    finally:
-        store.close()
-    if options.json:
-        sys.stdout.write(json.dumps(found.to_json()) + "\n")
-    else:
-        sys.stdout.write("\n".join(_lines(found)) + "\n")
+    found = backup.restore(options.file, options.dir)
+    sys.stdout.write(
+        f"{options.dir}: fleet {found.fleet}, {found.blobs} blobs\n"
+        f"next: reefleet coordinator serve {options.dir}\n"
+    )
     return 0
 
 
-def _lines(found: FleetStatus) -> list[str]:
-    left = "" if found.time_left_s is None else f", about {found.time_left_s:.0f} s left"
-    closed = f"{found.rounds_closed} of {found.rounds_total} rounds closed"
-    lines = [
-        f"fleet {found.fleet}: {found.phase}, {closed}{left}",
-        f"devices ready: {found.ready_devices}, needed for a round: {found.min_devices}",
-    ]
-    for entry in found.rounds[-5:]:
-        loss = "-" if entry.loss is None else f"{entry.loss:.3f}"
-        counts = f"{entry.updates} of {entry.cohort} updates, {entry.refused} refused"
-        lines.append(f"  round {entry.number:<3} {entry.state:<8} {counts}, loss {loss}")
-    lines += [_device_line(device) for device in found.devices]
-    lines += [
-        f"  refused: {refusal.device_id}, round {refusal.round}: {refusal.reason}"
-        for refusal in found.refusals[-5:]
-    ]
-    return lines
-
-
-def _device_line(device: DeviceStatus) -> str:
-    plan = device.plan
-    held = f"depth {plan['exit_depth']}, {plan['bits']} bits, {plan['codec']}" if plan else ""
-    return f"  {device.device_id:<20} {device.doing:<12} {held} {device.failure}".rstrip()
+VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": _init,
+    "serve": _serve,
+    "backup": _backup,
+    "restore": _restore,
+}

@@ -14,6 +14,7 @@ EPILOG = """\
 examples:
   reefleet demo
   reefleet demo --rounds 20 --seed 3 --out out/longer
+  reefleet demo --emulate
 
 The table goes to stdout, progress to stderr. Later:
   reefleet edge infer out/rpi-zero2w out/digits/7.png
@@ -35,14 +36,19 @@ def add_parser(subparsers: Subparsers[Any]) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="keep states, logs and identities under OUT/.run"
     )
+    parser.add_argument(
+        "--emulate",
+        action="store_true",
+        help="give each client its board's memory and processor share, as far as can be done here",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Play the demo and print its table."""
-    from reefleet.demo.run import Demo, play
+    from reefleet.demo.run import Demo, play, report
 
-    demo = Demo(options.out, options.rounds, options.seed, options.keep)
-    sys.stdout.write(play(demo, sys.stderr) + "\n")
+    demo = Demo(options.out, options.rounds, options.seed, options.keep, options.emulate)
+    sys.stdout.write(report(demo, play(demo, sys.stderr)) + "\n")
     return 0
 
 

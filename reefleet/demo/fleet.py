@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from reefleet.demo.story import moment
 
 START_TIMEOUT_S = 60.0
 POLL_S = 0.25
+
+Command = Callable[[str, Sequence[str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,29 @@ def state_of(folder: Path, device: str) -> Path:
     return folder / "devices" / device
 
 
-def start(members: Family, folder: Path, packs: Packs, rounds: int, seed: int) -> Fleet:
-    """Set up and start everything; returns once all clients run. Raises ChildFailed."""
+def plain(_device: str, arguments: Sequence[str]) -> list[str]:
+    """A device's command as it is."""
+    return list(arguments)
+
+
+def emulated(device: str, arguments: Sequence[str]) -> list[str]:
+    """A device's command under its board's memory and processor share."""
+    command = [sys.executable, "-m", "reefleet", *arguments]
+    return ["devices", "emulate", device, "--", *command]
+
+
+def start(
+    members: Family,
+    folder: Path,
+    packs: Packs,
+    rounds: int,
+    seed: int,
+    command: Command = plain,
+) -> Fleet:
+    """Set up and start everything; returns once all clients run. Raises ChildFailed.
+
+    `command` may put each client under something else.
+    """
     root = folder / "coordinator"
     contract = folder / "contract.json"
     contract.write_text(json.dumps(CONTRACT.to_json(), indent=2), encoding="utf-8")
@@ -54,8 +78,8 @@ def start(members: Family, folder: Path, packs: Packs, rounds: int, seed: int) -
     clients = {}
     for device in BOARDS:
         state, data = str(state_of(folder, device)), str(packs.devices[device])
-        command = ["edge", "run", "--state", state, "--data", data, "--until-finished"]
-        clients[device] = members.start(device, command)
+        arguments = ["edge", "run", "--state", state, "--data", data, "--until-finished"]
+        clients[device] = members.start(device, command(device, arguments))
     return Fleet(folder, coordinator, clients)
 
 
@@ -81,9 +105,8 @@ def watch(members: Family, fleet: Fleet, view: View) -> FleetStatus:
 
 def _enroll(members: Family, folder: Path, port: int) -> None:
     root = folder / "coordinator"
-    tokens = members.run_all(
-        {f"token-{d}": ["coordinator", "token", str(root), "--device", d] for d in BOARDS}
-    )
+    new = ["coordinator", "token", "new", "--dir", str(root)]
+    tokens = members.run_all({f"token-{d}": [*new, "--device", d] for d in BOARDS})
     commands = {}
     for device in BOARDS:
         commands[f"enroll-{device}"] = [

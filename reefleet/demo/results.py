@@ -13,7 +13,7 @@ class Result:
     device: str
     exit_depth: int
     bits: int
-    shared_accuracy: float
+    shared_by_exit: tuple[float, ...]  # shallow to deep
     personal_accuracy: float
     early_accuracy: float
     full_depth_accuracy: float
@@ -25,6 +25,11 @@ class Result:
     bytes_down: int
     bytes_up: int
     peak_resident_bytes: int
+
+    @property
+    def shared_accuracy(self) -> float:
+        """Accuracy of the shared sub-model at its deepest exit."""
+        return self.shared_by_exit[-1]
 
 
 _HEADINGS = (
@@ -44,6 +49,13 @@ _HEADINGS = (
     ("peak", "memory"),
 )
 _FULL_MODEL = 7  # column
+
+
+def by_exit(results: Sequence[Result]) -> tuple[float, ...]:
+    """Mean accuracy of the shared model at each exit, over the boards that hold all of them."""
+    depth = max(result.exit_depth for result in results)
+    deepest = [result.shared_by_exit for result in results if result.exit_depth == depth]
+    return tuple(sum(column) / len(column) for column in zip(*deepest, strict=True))
 
 
 def table(results: Sequence[Result]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from reefleet.demo import chart, fleet, story
 from reefleet.demo.packs import write_packs, write_sample_images
 from reefleet.demo.processes import family
 from reefleet.demo.progress import Moment, View
-from reefleet.demo.results import Result, table
+from reefleet.demo.results import Result, by_exit, table
 from reefleet.demo.scenario import BOARDS, CONTRACT
 from reefleet.errors import RuntimeUnavailable
 
@@ -36,10 +36,20 @@ class Demo:
     rounds: int = 8
     seed: int = 0
     keep: bool = False
+    emulate: bool = False
 
 
-def play(demo: Demo, progress: TextIO) -> str:
-    """Run the demo and give its report; `progress` sees the live view.
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a demo measured: each device's figures, seconds in all and of the fleet alone."""
+
+    results: tuple[Result, ...]
+    seconds: float
+    fleet_seconds: float
+
+
+def play(demo: Demo, progress: TextIO) -> Played:
+    """Run the demo; `progress` sees the live view.
 
     Raises RuntimeUnavailable where a wheel is missing, ChildFailed where a process fails.
     """
@@ -50,21 +60,43 @@ def play(demo: Demo, progress: TextIO) -> str:
     with _sigterm_interrupts(), family(folder / "logs", ENVIRONMENT) as members:
         view.show(Moment("preparing data and identities"))
         packs = write_packs(folder / "data", BOARDS, demo.seed)
-        running = fleet.start(members, folder, packs, demo.rounds, demo.seed)
+        command = fleet.emulated if demo.emulate else fleet.plain
+        running = fleet.start(members, folder, packs, demo.rounds, demo.seed, command)
         started = time.monotonic()
         status = fleet.watch(members, running, view)
         finished = time.monotonic()
     view.show(Moment("finished", done=1.0))
     view.say("")
-    results = story.results(status, CONTRACT.spec)
+    results = tuple(story.results(status, CONTRACT.spec))
     for device in BOARDS:
         shutil.copytree(fleet.state_of(folder, device) / "submodel", demo.out / device)
     write_sample_images(demo.out / "digits", packs)
     chart.draw(demo.out / "accuracy.png", story.accuracy_by_round(status), results)
     if not demo.keep:
         shutil.rmtree(folder)
-    seconds = time.monotonic() - begin
-    return _report(demo, results, seconds, finished - started)
+    return Played(results, time.monotonic() - begin, finished - started)
+
+
+def report(demo: Demo, played: Played) -> str:
+    """The table, the means, and where the files lie."""
+    results = played.results
+    shared = sum(result.shared_accuracy for result in results) / len(results)
+    personal = sum(result.personal_accuracy for result in results) / len(results)
+    exits = zip(CONTRACT.spec.exits, by_exit(results), strict=False)
+    kept = f", states and logs in {demo.out / RUN_FOLDER}" if demo.keep else ""
+    return "\n".join(
+        [
+            table(results),
+            "",
+            f"Mean accuracy at the deepest exit: shared {shared:.1%}, personal {personal:.1%}.",
+            "Shared model by exit, on the boards of full depth: "
+            + ", ".join(f"{depth}: {accuracy:.1%}" for depth, accuracy in exits)
+            + ".",
+            f"{demo.rounds} rounds in {played.fleet_seconds:.0f} s, {played.seconds:.0f} s in all.",
+            f"Files: a bundle a device, digits and accuracy.png in {demo.out}{kept}.",
+            f"Try: reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}",
+        ]
+    )
 
 
 def _require_wheels() -> None:
@@ -84,19 +116,6 @@ def _fresh(out: Path) -> Path:
     folder = out / RUN_FOLDER
     folder.mkdir(parents=True, mode=0o700)
     return folder
-
-
-def _report(demo: Demo, results: Sequence[Result], seconds: float, running_s: float) -> str:
-    shared = sum(result.shared_accuracy for result in results) / len(results)
-    personal = sum(result.personal_accuracy for result in results) / len(results)
-    kept = f", states and logs in {demo.out / RUN_FOLDER}" if demo.keep else ""
-    figures = (
-        f"Mean accuracy at the deepest exit: shared {shared:.1%}, personal {personal:.1%}. "
-        f"{demo.rounds} rounds; {seconds:.0f} s in all, {running_s:.0f} s of them the fleet."
-    )
-    files = f"Files: a bundle a device, digits and accuracy.png in {demo.out}{kept}."
-    example = f"reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}"
-    return "\n".join([table(results), "", figures, files, f"Try: {example}"])
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _result(device: DeviceStatus, full_model_bytes: int) -> Result:
         device=device.device_id,
         exit_depth=device.plan["exit_depth"],
         bits=device.plan["bits"],
-        shared_accuracy=last.shared_accuracy[-1],
+        shared_by_exit=tuple(last.shared_accuracy),
         personal_accuracy=last.personal_accuracy[-1],
         early_accuracy=early.accuracy,
         full_depth_accuracy=early.full_depth_accuracy,

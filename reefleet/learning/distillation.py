@@ -55,3 +55,20 @@ def from_best_exit(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         return logits.new_zeros(())
     target = (logits * teacher[:, None]).sum(1, keepdim=True).detach()  # [B, 1, classes]
     return (divergence(target, logits, mask, 1.0) * (1 - teacher)).sum() / students
+
+
+def from_best_exit_as_published(logits: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """The released code's form of `from_best_exit`: the sum over the students, not their mean."""
+    return from_best_exit(logits, teacher, mask) * (logits.shape[1] - 1)
+
+
+def among_all_exits(logits: Tensor, mask: Tensor) -> Tensor:
+    """DepthFL's rule: KL over all ordered pairs of exits, teachers detached, over M - 1."""
+    exits = logits.shape[1]
+    if exits == 1:
+        return logits.new_zeros(())
+    pairs = [
+        divergence(logits[:, index : index + 1].detach(), logits, mask, 1.0).sum()
+        for index in range(exits)
+    ]
+    return torch.stack(pairs).sum() / (exits - 1)

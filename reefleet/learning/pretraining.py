@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from reefleet.errors import DataTooSmall
+from reefleet.learning.distillation import cross_entropy
+from reefleet.learning.network import BACKBONE, Network
 from reefleet.learning.objectives.reefl import reefl_loss
 from reefleet.learning.ree import exit_logits
 from reefleet.learning.vit import init_params
@@ -77,6 +79,43 @@ def pretrain(
             losses.append(float(loss.detach()))
         progress(epoch + 1, settings.epochs, sum(losses) / len(losses))
     return {name: p.detach() for name, p in params.items()}
+
+
+def pretrain_backbone(
+    network: Network, images: Tensor, labels: Tensor, seed: int, settings: Pretraining
+) -> dict[str, Tensor]:
+    """The backbone's weights after training `network` at its last exit alone.
+
+    That is what a published checkpoint is: no exit below it has been prepared, and the head is
+    dropped, so that methods with other exits start alike.
+    Raises DataTooSmall below one batch.
+    """
+    count, size, depth = images.shape[0], settings.batch_size, network.spec.depth
+    if count < size:
+        msg = f"there are {count} public samples; pre-training needs at least {size}"
+        raise DataTooSmall(msg)
+    first = network.initial(seed)
+    params = {name: torch.from_numpy(value).requires_grad_() for name, value in first.items()}
+    optimizer = torch.optim.AdamW(
+        params.values(), lr=settings.rate, weight_decay=settings.weight_decay
+    )
+    steps = settings.epochs * (count // size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate_factor(step / steps, settings.warmup)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(settings.epochs):
+        order = torch.randperm(count, generator=generator)
+        for start in range(0, count - size + 1, size):
+            rows = order[start : start + size]
+            noise = torch.randn(images[rows].shape, generator=generator) * settings.noise
+            logits = network.logits(params, depth, images[rows] + noise)[:, -1:]
+            loss = cross_entropy(logits, labels[rows], torch.ones(size)).sum()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+    return {n: p.detach() for n, p in params.items() if n.startswith(BACKBONE)}
 
 
 def accuracy(

@@ -8,12 +8,16 @@ Shapes: B batch, T tokens, D width, E exits, h history length.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from reefleet.learning.vit import Params, block, embed, layer_norm, transformer_layer
 from reefleet.model import ModelSpec
+
+Modulation = Literal["on", "off", "detached"]
 
 
 def start(params: Params, spec: ModelSpec, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -23,11 +27,18 @@ def start(params: Params, spec: ModelSpec, images: Tensor) -> tuple[Tensor, Tens
 
 
 def advance(
-    params: Params, spec: ModelSpec, index: int, tokens: Tensor, history: Tensor
+    params: Params,
+    spec: ModelSpec,
+    index: int,
+    tokens: Tensor,
+    history: Tensor,
+    modulation: Modulation = "on",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run block `index` and Ree; gives tokens [B, T, D], history [B, h + 1, D], feature [B, D].
 
     The feature is Ree's first output plus the raw class token: what the classifier reads.
+    `off` leaves the class token raw, in the history too. `detached` computes what `on` does, but
+    the next block's gradient passes to the raw token, so Ree sends none through later blocks.
     """
     tokens = block(params, spec, index, tokens)
     raw = tokens[:, :1]
@@ -39,9 +50,13 @@ def advance(
         spec.ree_heads,
         spec.ree_width**-0.5,  # the published scale: total width, not the width of a head
     )
+    feature = encoded[:, 0] + raw[:, 0]
+    if modulation == "off":
+        return tokens, torch.cat([history, raw], 1), feature
     modulated = encoded[:, -1:]
-    tokens = torch.cat([modulated, tokens[:, 1:]], 1)
-    return tokens, torch.cat([history, modulated], 1), encoded[:, 0] + raw[:, 0]
+    passed = modulated if modulation == "on" else raw + (modulated - raw).detach()
+    tokens = torch.cat([passed, tokens[:, 1:]], 1)
+    return tokens, torch.cat([history, modulated], 1), feature
 
 
 def classify(params: Params, feature: Tensor) -> Tensor:
@@ -51,13 +66,15 @@ def classify(params: Params, feature: Tensor) -> Tensor:
     )
 
 
-def exit_logits(params: Params, spec: ModelSpec, depth: int, images: Tensor) -> Tensor:
+def exit_logits(
+    params: Params, spec: ModelSpec, depth: int, images: Tensor, modulation: Modulation = "on"
+) -> Tensor:
     """Logits [B, E, classes] of every exit that a sub-model of `depth` blocks holds."""
     exits = spec.exits_within(depth)
     tokens, history = start(params, spec, images)
     logits = []
     for index in range(depth):
-        tokens, history, feature = advance(params, spec, index, tokens, history)
+        tokens, history, feature = advance(params, spec, index, tokens, history, modulation)
         if index + 1 in exits:
             logits.append(classify(params, feature))
     return torch.stack(logits, 1)

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 SERVER_NAME = "reefleet-coordinator"
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 3650  # issued anew at each start of the coordinator
-DEVICE_DAYS = 1095
+DEVICE_DAYS = 30.0  # the client renews in time
+OPERATOR_DAYS = 1095
 CLOCK_SLACK = dt.timedelta(days=1)  # boards without a battery boot with a wrong clock
 MAX_REQUEST_BYTES = 16 << 10
+DEVICE_ROLE = "device"
+OPERATOR_ROLE = "operator"
+_ROLE_PREFIX = "reefleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What the coordinator keeps of a device certificate."""
+    """What a certificate says of its holder; `issued_at` and `ends_at` are epoch seconds."""
 
     common_name: str
+    role: str  # "device", "operator", or "" for the coordinator's own and strangers'
     serial: str  # hexadecimal
     fingerprint: str  # sha256 of the DER form, hexadecimal
+    issued_at: float
+    ends_at: float
 
 
 def new_key() -> bytes:
@@ -92,22 +99,23 @@ def issue_server(ca_cert: bytes, ca_key: bytes, hosts: Sequence[str]) -> tuple[b
 
 
 def issue_device(
-    ca_cert: bytes, ca_key: bytes, request_der: bytes, device_id: str, valid_days: int = DEVICE_DAYS
+    ca_cert: bytes,
+    ca_key: bytes,
+    request_der: bytes,
+    device_id: str,
+    valid_days: float = DEVICE_DAYS,
 ) -> bytes:
     """The device's certificate, DER; raises Rejected where the request is not a sound PKCS#10."""
-    from cryptography import x509
-    from cryptography.x509.oid import ExtendedKeyUsageOID
-
-    builder = _leaf(ca_cert, device_id, _requested_key(request_der), valid_days)
-    # A name other than the coordinator's, so that no verifier falls back to the common name.
-    alternative = x509.SubjectAlternativeName(
-        [x509.UniformResourceIdentifier(f"reefleet:device:{device_id}")]
-    )
-    builder = builder.add_extension(alternative, critical=False)
-    builder = builder.add_extension(
-        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
-    )
+    key = _requested_key(request_der)
+    builder = _caller(_leaf(ca_cert, device_id, key, valid_days), DEVICE_ROLE, device_id)
     return _der(_sign(builder, ca_key))
+
+
+def issue_operator(ca_cert: bytes, ca_key: bytes, name: str) -> tuple[bytes, bytes]:
+    """A certificate that may operate the coordinator: (PEM, key PEM)."""
+    key = _ec_key(key_pem := new_key())
+    builder = _leaf(ca_cert, name, key.public_key(), OPERATOR_DAYS)
+    return _pem(_sign(_caller(builder, OPERATOR_ROLE, name), ca_key)), key_pem
 
 
 def certificate_pem(certificate_der: bytes) -> bytes:
@@ -116,7 +124,7 @@ def certificate_pem(certificate_der: bytes) -> bytes:
 
 
 def certificate_facts(certificate: bytes) -> CertificateFacts:
-    """Name, serial and fingerprint of a certificate, PEM or DER; raises InputError."""
+    """What a certificate, PEM or DER, says of its holder; raises InputError where it is none."""
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import NameOID
 
@@ -124,8 +132,11 @@ def certificate_facts(certificate: bytes) -> CertificateFacts:
     names = loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return CertificateFacts(
         common_name=str(names[0].value) if names else "",
+        role=_role(loaded),
         serial=f"{loaded.serial_number:x}",
         fingerprint=loaded.fingerprint(hashes.SHA256()).hex(),
+        issued_at=(loaded.not_valid_before_utc + CLOCK_SLACK).timestamp(),
+        ends_at=loaded.not_valid_after_utc.timestamp(),
     )
 
 
@@ -175,7 +186,7 @@ def _alternative_name(host: str) -> x509.GeneralName:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     from cryptography import x509
 
@@ -193,7 +204,7 @@ def _builder(
 
 
 def _leaf(
-    ca_cert: bytes, common_name: str, public_key: ec.EllipticCurvePublicKey, days: int
+    ca_cert: bytes, common_name: str, public_key: ec.EllipticCurvePublicKey, days: float
 ) -> x509.CertificateBuilder:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -211,6 +222,31 @@ def _leaf(
     return builder.add_extension(
         x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False
     )
+
+
+def _caller(builder: x509.CertificateBuilder, role: str, name: str) -> x509.CertificateBuilder:
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    # A name other than the coordinator's, so that no verifier falls back to the common name.
+    said = x509.UniformResourceIdentifier(f"{_ROLE_PREFIX}:{role}:{name}")
+    builder = builder.add_extension(x509.SubjectAlternativeName([said]), critical=False)
+    usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    return builder.add_extension(usage, critical=False)
+
+
+def _role(certificate: x509.Certificate) -> str:
+    from cryptography import x509
+
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    for said in names.get_values_for_type(x509.UniformResourceIdentifier):
+        prefix, _, rest = said.partition(":")
+        if prefix == _ROLE_PREFIX:
+            return rest.partition(":")[0]
+    return ""
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -37,6 +37,18 @@ class EnrollResponse(_message.Message):
     fleet_port: int
     def __init__(self, device_id: _Optional[str] = ..., certificate: _Optional[bytes] = ..., manifest_key: _Optional[bytes] = ..., fleet_port: _Optional[int] = ...) -> None: ...
 
+class RenewCertificateRequest(_message.Message):
+    __slots__ = ("certificate_request",)
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate_request: bytes
+    def __init__(self, certificate_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewCertificateResponse(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
 class ReportProfileRequest(_message.Message):
     __slots__ = ("profile",)
     PROFILE_FIELD_NUMBER: _ClassVar[int]

@@ -47,7 +47,7 @@ class EnrollmentServiceServicer(object):
     """
 
     def Enroll(self, request, context):
-        """Trades a one-time token and a certificate request for a device certificate.
+        """Trades a token and a certificate request for a device certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +112,11 @@ class FleetServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.RenewCertificate = channel.unary_unary(
+                '/reefleet.v1.FleetService/RenewCertificate',
+                request_serializer=reefleet_dot_v1_dot_fleet__pb2.RenewCertificateRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_fleet__pb2.RenewCertificateResponse.FromString,
+                _registered_method=True)
         self.ReportProfile = channel.unary_unary(
                 '/reefleet.v1.FleetService/ReportProfile',
                 request_serializer=reefleet_dot_v1_dot_fleet__pb2.ReportProfileRequest.SerializeToString,
@@ -148,6 +153,14 @@ class FleetServiceServicer(object):
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
     leases only: no stream is held open while a device trains.
     """
+
+    def RenewCertificate(self, request, context):
+        """A new certificate for the caller's own name. The present one stays good until the new one is
+        first used, so the call may be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ReportProfile(self, request, context):
         """Missing associated documentation comment in .proto file."""
@@ -190,6 +203,11 @@ class FleetServiceServicer(object):
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'RenewCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewCertificate,
+                    request_deserializer=reefleet_dot_v1_dot_fleet__pb2.RenewCertificateRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_fleet__pb2.RenewCertificateResponse.SerializeToString,
+            ),
             'ReportProfile': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportProfile,
                     request_deserializer=reefleet_dot_v1_dot_fleet__pb2.ReportProfileRequest.FromString,
@@ -232,6 +250,33 @@ class FleetService(object):
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
     leases only: no stream is held open while a device trains.
     """
+
+    @staticmethod
+    def RenewCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.FleetService/RenewCertificate',
+            reefleet_dot_v1_dot_fleet__pb2.RenewCertificateRequest.SerializeToString,
+            reefleet_dot_v1_dot_fleet__pb2.RenewCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ReportProfile(request,

@@ -25,7 +25,7 @@ class EnrollmentServiceStub:
         reefleet.v1.fleet_pb2.EnrollRequest,
         reefleet.v1.fleet_pb2.EnrollResponse,
     ]
-    """Trades a one-time token and a certificate request for a device certificate."""
+    """Trades a token and a certificate request for a device certificate."""
 
 class EnrollmentServiceAsyncStub:
     """Served without a client certificate, on a port of its own."""
@@ -34,7 +34,7 @@ class EnrollmentServiceAsyncStub:
         reefleet.v1.fleet_pb2.EnrollRequest,
         reefleet.v1.fleet_pb2.EnrollResponse,
     ]
-    """Trades a one-time token and a certificate request for a device certificate."""
+    """Trades a token and a certificate request for a device certificate."""
 
 class EnrollmentServiceServicer(metaclass=abc.ABCMeta):
     """Served without a client certificate, on a port of its own."""
@@ -45,7 +45,7 @@ class EnrollmentServiceServicer(metaclass=abc.ABCMeta):
         request: reefleet.v1.fleet_pb2.EnrollRequest,
         context: _ServicerContext,
     ) -> typing.Union[reefleet.v1.fleet_pb2.EnrollResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.EnrollResponse]]:
-        """Trades a one-time token and a certificate request for a device certificate."""
+        """Trades a token and a certificate request for a device certificate."""
 
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
@@ -55,6 +55,14 @@ class FleetServiceStub:
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    RenewCertificate: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.RenewCertificateRequest,
+        reefleet.v1.fleet_pb2.RenewCertificateResponse,
+    ]
+    """A new certificate for the caller's own name. The present one stays good until the new one is
+    first used, so the call may be repeated.
+    """
+
     ReportProfile: grpc.UnaryUnaryMultiCallable[
         reefleet.v1.fleet_pb2.ReportProfileRequest,
         reefleet.v1.fleet_pb2.ReportProfileResponse,
@@ -90,6 +98,14 @@ class FleetServiceStub:
 class FleetServiceAsyncStub:
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
     leases only: no stream is held open while a device trains.
+    """
+
+    RenewCertificate: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.RenewCertificateRequest,
+        reefleet.v1.fleet_pb2.RenewCertificateResponse,
+    ]
+    """A new certificate for the caller's own name. The present one stays good until the new one is
+    first used, so the call may be repeated.
     """
 
     ReportProfile: grpc.aio.UnaryUnaryMultiCallable[
@@ -128,6 +144,16 @@ class FleetServiceServicer(metaclass=abc.ABCMeta):
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
     leases only: no stream is held open while a device trains.
     """
+
+    @abc.abstractmethod
+    def RenewCertificate(
+        self,
+        request: reefleet.v1.fleet_pb2.RenewCertificateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.fleet_pb2.RenewCertificateResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.RenewCertificateResponse]]:
+        """A new certificate for the caller's own name. The present one stays good until the new one is
+        first used, so the call may be repeated.
+        """
 
     @abc.abstractmethod
     def ReportProfile(

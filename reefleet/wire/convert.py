@@ -7,12 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
-from devices.profile import DeviceProfile
+from google.protobuf.message import Message
+
+from devices.conditions import Conditions
+from devices.profile import DeviceProfile, Timing
 from reefleet.errors import ConfigError, WireError
 from reefleet.plan import SubmodelPlan
 from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.v1 import fleet_pb2, plan_pb2
+
+_PROFILE_OPTIONAL = (
+    "memory_available_mib",
+    "cores",
+    "storage_free_bytes",
+    "train_samples",
+    "memory_total_mib",
+    "memory_limit_mib",
+    "cpus",
+    "network_mbps",
+    "wired",
+    "storage_read_mbs",
+    "storage_write_mbs",
+    "taken_at",
+)
+_CONDITIONS_OPTIONAL = (
+    "clock_mhz",
+    "temperature_c",
+    "throttled",
+    "on_mains",
+    "battery_percent",
+    "metered",
+)
 
 
 def plan_to_pb(plan: SubmodelPlan) -> plan_pb2.SubmodelPlan:
@@ -47,12 +75,16 @@ def profile_to_pb(profile: DeviceProfile) -> plan_pb2.DeviceProfile:
     with _checked("device profile"):
         return plan_pb2.DeviceProfile(
             board=profile.board,
-            memory_available_mib=profile.memory_available_mib,
-            cores=profile.cores,
-            storage_free_bytes=profile.storage_free_bytes,
             runtimes=profile.runtimes,
             isa=profile.isa,
-            train_samples=profile.train_samples,
+            model=profile.model,
+            cpu=profile.cpu,
+            system=profile.system,
+            conditions=plan_pb2.Conditions(**asdict(profile.conditions)),
+            threads=profile.threads,
+            timings=[plan_pb2.Timing(**asdict(timing)) for timing in profile.timings],
+            signature=bytes.fromhex(profile.signature),
+            **{name: getattr(profile, name) for name in _PROFILE_OPTIONAL},
         )
 
 
@@ -61,13 +93,34 @@ def profile_from_pb(message: plan_pb2.DeviceProfile) -> DeviceProfile:
     with _checked("device profile"):
         return DeviceProfile(
             board=message.board,
-            memory_available_mib=_known(message, "memory_available_mib"),
-            cores=_known(message, "cores"),
-            storage_free_bytes=_known(message, "storage_free_bytes"),
             runtimes=dict(message.runtimes),
             isa=tuple(message.isa),
-            train_samples=_known(message, "train_samples"),
+            model=message.model,
+            cpu=message.cpu,
+            system=message.system,
+            conditions=_conditions(message.conditions),
+            threads=message.threads or 1,
+            timings=tuple(_timing(timing) for timing in message.timings),
+            signature=message.signature.hex(),
+            **{name: _known(message, name) for name in _PROFILE_OPTIONAL},
         )
+
+
+def _conditions(message: plan_pb2.Conditions) -> Conditions:
+    known = {name: _known(message, name) for name in _CONDITIONS_OPTIONAL}
+    return Conditions(power_mode=message.power_mode, **known)
+
+
+def _timing(message: plan_pb2.Timing) -> Timing:
+    return Timing(
+        work=message.work,
+        probe=message.probe,
+        depth=message.depth,
+        batch=message.batch,
+        ms=message.ms,
+        rel_sigma=message.rel_sigma,
+        peak_mib=_known(message, "peak_mib"),
+    )
 
 
 def metrics_to_pb(metrics: DeviceMetrics) -> fleet_pb2.DeviceMetrics:
@@ -128,8 +181,8 @@ def early_exit_from_pb(message: fleet_pb2.EarlyExitReport) -> EarlyExitReport:
     )
 
 
-def _known(message: plan_pb2.DeviceProfile, field: str) -> int | None:
-    return int(getattr(message, field)) if message.HasField(field) else None
+def _known(message: Message, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
 
 
 @contextmanager

@@ -62,6 +62,7 @@ class Scalar:
 
     kind `constant`: start. `linear`: start + (end - start) p. `cosine`: half a cosine from start
     to end. `ramp`: end * exp(-5 (1 - p)^2), ReeFL's KL ramp relative to the run's length.
+    `ramp-until`: the same with p / start, at most 1, for p.
     `phases` overrides the schedule inside the named phase.
     """
 
@@ -81,7 +82,8 @@ class Scalar:
             return self.start + (self.end - self.start) * progress
         if self.kind == "cosine":
             return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
-        return self.end * math.exp(-5 * (1 - progress) ** 2)
+        risen = min(1.0, progress / self.start) if self.kind == "ramp-until" else progress
+        return self.end * math.exp(-5 * (1 - risen) ** 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,44 @@ class TaskBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """A form of the sub-model with its weights inside, for one runtime.
+
+    One file gives `logits` [B, E, classes]; where `staged`, the files are a chain as the stages
+    are, each giving `logits` [B, classes]. `form` says how the weights are held and multiplied.
+    """
+
+    name: str
+    runtime: str
+    form: str
+    files: tuple[str, ...]
+    staged: bool
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExitFigures:
+    """One exit as measured when the bundle was built: share right, and difference from torch.
+
+    `relative_error` is of the largest logit, of the worst file. `early_exits` is the share of the
+    validation samples that leave here.
+    """
+
+    exit_depth: int
+    macs: int
+    float_accuracy: float
+    accuracy: float
+    early_exits: float
+    relative_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class SubmodelBundle:
-    """What a device answers from; `thresholds[i]` is the least confidence to leave at stage i."""
+    """What a device answers from; `thresholds[i]` is the least confidence to leave at stage i.
+
+    What `export` adds for people and other programs: variants, a license, measured figures, and
+    samples with the logits that torch gives for them (`samples`, an .npz).
+    """
 
     model: ModelSpec
     plan: SubmodelPlan
@@ -169,6 +207,11 @@ class SubmodelBundle:
     preprocessing: Preprocessing
     files: Mapping[str, FileEntry]
     provenance: Mapping[str, str]
+    variants: tuple[Variant, ...] = ()
+    exits: tuple[ExitFigures, ...] = ()
+    samples: str = ""
+    card: str = ""
+    license: str = ""
 
 
 def to_bytes(manifest: TaskBundle | SubmodelBundle) -> bytes:
@@ -214,11 +257,16 @@ def submodel_from_bytes(data: bytes) -> SubmodelBundle:
             thresholds=tuple(float(t) for t in values.get("thresholds", ())),
             labels=tuple(str(label) for label in values.get("labels", ())),
             preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
+            variants=tuple(_variant(value) for value in values.get("variants", ())),
+            exits=_each(ExitFigures, values.get("exits", ())),
         )
     if (found := len(bundle.thresholds)) != (stages := len(bundle.stages)):
         msg = f"the manifest has {stages} stages and {found} thresholds"
         raise WireError(msg)
-    _check_listed([bundle.weights, *(s.file for s in bundle.stages)], bundle.files)
+    named = [bundle.weights, *(stage.file for stage in bundle.stages)]
+    named += [file for variant in bundle.variants for file in variant.files]
+    named += [file for file in (bundle.samples, bundle.card) if file]
+    _check_listed(named, bundle.files)
     return bundle
 
 
@@ -290,6 +338,14 @@ def _stages(values: Mapping[str, Any]) -> tuple[Stage, ...]:
         _build(Stage, stage, initializers=_each(Initializer, stage.get("initializers", ())))
         for stage in values.get("stages", ())
     )
+
+
+def _variant(value: Any) -> Variant:
+    built = _build(Variant, value, files=tuple(str(file) for file in value.get("files", ())))
+    if not isinstance(value.get("staged"), bool) or not built.files:
+        msg = f"the manifest's variant {built.name!r} names no files or is neither staged nor not"
+        raise WireError(msg)
+    return built
 
 
 def _check_listed(named: Iterable[str], files: Mapping[str, FileEntry]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,37 +85,28 @@ def test_init_twice_is_refused(fleet: Path, capsys: pytest.CaptureFixture[str]) 
     assert "not set up twice" in capsys.readouterr().err
 
 
-def test_a_token_is_all_that_token_prints(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    capsys.readouterr()
-    assert main(["coordinator", "token", str(fleet), "--device", "shed-2"]) == 0
-    assert len(capsys.readouterr().out.strip()) == 43
-
-
-@pytest.mark.parametrize("bad", [["--device", "Shed 2"], ["--device", "a", "--ttl-h", "0"]])
-def test_a_token_that_cannot_be_is_refused(fleet: Path, bad: list[str]) -> None:
-    assert main(["coordinator", "token", str(fleet), *bad]) == 65
-
-
-def test_status_of_a_coordinator_that_never_ran(
-    fleet: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    capsys.readouterr()
-    assert main(["coordinator", "status", str(fleet), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["phase"], found["rounds_closed"], found["devices"]) == ("pretraining", 0, [])
-    assert main(["coordinator", "status", str(fleet)]) == 0
-    assert "0 of 8 rounds closed" in capsys.readouterr().out
-
-
 def test_a_folder_without_a_coordinator_names_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in (["serve"], ["status"], ["token", "--device", "a"]):
-        assert main(["coordinator", verb[0], str(tmp_path), *verb[1:]]) == 66
+    for verb in (["serve", str(tmp_path)], ["status", "--dir", str(tmp_path)]):
+        assert main(["coordinator", *verb]) == 66
         assert "reefleet coordinator init" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["init", "serve", "token", "status"])
+def test_a_coordinator_that_does_not_run_is_said_not_to(
+    fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["coordinator", "status", "--dir", str(fleet)]) == 66
+    assert f"reefleet coordinator serve {fleet}" in capsys.readouterr().err
+
+
+VERBS = [
+    *("init", "serve", "status", "devices", "device", "rounds", "round", "versions"),
+    *("pause", "resume", "revoke", "token", "export-metrics", "backup", "restore"),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_each_verb_shows_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["coordinator", verb, "--help"]) == 0
     assert f"reefleet coordinator {verb}" in capsys.readouterr().out.split("example")[-1]
@@ -141,3 +133,123 @@ def test_serve_takes_its_ports_again_after_a_kill(serving: Any) -> None:
     process.communicate(timeout=60)
     _, after = serving()
     assert after == before
+
+
+@pytest.mark.integration
+def test_the_fleet_is_operated_over_the_wire(
+    serving: Any, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    serving()
+    capsys.readouterr()
+
+    def said(*arguments: str) -> str:
+        assert main(["coordinator", *arguments, "--dir", str(fleet)]) == 0
+        return capsys.readouterr().out
+
+    token = said("token", "new", "--device", "shed-2", "--ttl", "2h")
+    assert len(token.strip()) == 43
+    found = json.loads(said("token", "new", "--uses", "5", "--json"))
+    assert set(found) == {"token", "expires_at"}
+    said("pause")
+    status = json.loads(said("status", "--json"))
+    assert (status["fleet"], status["paused"], status["rounds_total"]) == ("fleet", True, 8)
+    assert "PAUSED, 0 of 8 rounds closed" in said("status")
+    assert json.loads(said("resume", "--json")) == {"paused": False}
+    assert json.loads(said("devices", "--json")) == []
+    assert said("devices").split()[:2] == ["device", "board"]
+    assert said("rounds").startswith("round")
+    assert said("versions").startswith("version")
+    assert said("export-metrics") == ""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("verb", "code"),
+    [
+        (["revoke", "ghost"], 65),
+        (["device", "ghost"], 65),
+        (["round", "9"], 65),
+        (["token", "new", "--device", "Shed 2"], 65),
+        (["token", "new", "--uses", "0"], 65),
+        (["token", "new", "--ttl", "9000d"], 65),
+        (["token", "new", "--ttl", "soon"], 2),
+    ],
+)
+def test_what_cannot_be_done_ends_with_its_code(
+    serving: Any, fleet: Path, verb: list[str], code: int
+) -> None:
+    serving()
+    assert main(["coordinator", *verb, "--dir", str(fleet)]) == code
+
+
+@pytest.mark.integration
+def test_a_copy_of_the_pki_operates_from_elsewhere(
+    serving: Any, fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, line = serving()
+    copy = tmp_path / "laptop"
+    copy.mkdir()
+    for name in ("operator.pem", "operator.key", "ca.pem"):
+        (copy / name).write_bytes((fleet / "pki" / name).read_bytes())
+    server = f"127.0.0.1:{line['fleet_port']}"
+    capsys.readouterr()
+    assert main(["coordinator", "status", "--dir", str(copy), "--server", server]) == 0
+    assert "fleet fleet" in capsys.readouterr().out
+
+
+@pytest.mark.integration
+def test_a_hangup_reads_the_settings_anew_and_wrong_ones_change_nothing(
+    serving: Any, fleet: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process, before = serving()
+
+    def rounds() -> int:
+        capsys.readouterr()
+        assert main(["coordinator", "status", "--json", "--dir", str(fleet)]) == 0
+        return int(json.loads(capsys.readouterr().out)["rounds_total"])
+
+    settings = fleet / "coordinator.toml"
+    text = settings.read_text()
+    settings.write_text(text.replace("total = 8", "total = 11"))
+    process.send_signal(signal.SIGHUP)
+    assert json.loads(process.stdout.readline()) == before
+    assert rounds() == 11
+    settings.write_text(text.replace("total = 8", "total = 0"))
+    process.send_signal(signal.SIGHUP)
+    assert "Settings not reloaded" in next(
+        line for line in process.stderr if "not reloaded" in line
+    )
+    assert rounds() == 11
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.mark.integration
+def test_systemd_is_told_ready_alive_and_stopping(
+    serving: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(60)
+        process, _ = serving()
+        assert manager.recv(100) == b"READY=1"
+        assert manager.recv(100) == b"WATCHDOG=1"
+        process.send_signal(signal.SIGTERM)
+        heard = b""
+        while heard != b"STOPPING=1":
+            heard = manager.recv(100)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_a_backup_is_restored_elsewhere(
+    fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed, new = str(tmp_path / "b.tar"), str(tmp_path / "new")
+    assert main(["coordinator", "backup", packed, "--dir", str(fleet)]) == 0
+    assert main(["coordinator", "restore", packed, "--dir", new]) == 0
+    assert f"reefleet coordinator serve {new}" in capsys.readouterr().out
+    assert main(["coordinator", "restore", packed, "--dir", new]) == 78

@@ -98,7 +98,7 @@ class Run:
         token = r.Token(sha256_hex(device_id.encode()), device_id, self.time.now + 1)
         self.store.add_token(token)
         device = r.Device(device_id, "1", sha256_hex(device_id.encode()), self.time.now)
-        self.store.enroll(device, token)
+        self.store.enroll(device, r.Enrollment(token.sha256, "", device_id, b"", self.time.now))
         manifest = f"manifest of {plan.exit_depth} {plan.codec}".encode()
         file = f"graph of {plan.exit_depth}".encode()
         key = sha256_hex(manifest + b"key")

@@ -118,7 +118,7 @@ def test_a_failure_is_recorded_on_the_devices_that_wait(
     b = bench("run", flag)
     token = r.Token("0" * 64, "a", 1.0)
     b.store.add_token(token)
-    b.store.enroll(r.Device("a", "1", "0" * 64, 0.0), token)
+    b.store.enroll(r.Device("a", "1", "0" * 64, 0.0), r.Enrollment(token.sha256, "", "a", b"", 0.0))
     b.store.set_plan("a", {}, PLAN, "test", b.bundles.key(PLAN))
     assert b.make() is None
     assert reason in b.store.device("a").failure
@@ -138,7 +138,7 @@ def test_closing_ends_a_compiler_that_runs_and_blames_nobody(
     b = Bench(tmp_path / "slow", contract, ["sleep", "1000"])
     token = r.Token("0" * 64, "a", 1.0)
     b.store.add_token(token)
-    b.store.enroll(r.Device("a", "1", "0" * 64, 0.0), token)
+    b.store.enroll(r.Device("a", "1", "0" * 64, 0.0), r.Enrollment(token.sha256, "", "a", b"", 0.0))
     b.store.set_plan("a", {}, PLAN, "test", b.bundles.want(PLAN))
     b.bundles.close()
     assert b.store.device("a").failure == ""

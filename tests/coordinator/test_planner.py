@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 
@@ -7,8 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coordinator.planner import Budget, plan_for
+from coordinator.planner import AccuracyTable, Budget, decide, default_table, plan_for
+from coordinator.planner.fleet import plan_fleet
+from coordinator.planner.options import options_of
+from coordinator.planner.solve import Decision
 from devices import catalog
+from devices.capability import capability_of
 from devices.profile import DeviceProfile
 from reefleet.errors import ConfigError, NoFeasiblePlan, UnknownBoard
 from reefleet.model import ModelSpec
@@ -42,12 +47,23 @@ def a_profile(board: str = "rpi-4b", samples: int = 250) -> DeviceProfile:
     return catalog.reference_profile(board, train_samples=samples)
 
 
-def depth_of(profile: DeviceProfile, spec: ModelSpec, budget: Budget) -> int:
-    """Depth of the plan, 0 where nothing fits."""
+@st.composite
+def tables(draw: st.DrawFn, spec: ModelSpec) -> AccuracyTable:
+    """Any table at all for a model, deeper not always better."""
+    widths = (1, 2, 4, 8)
+    shares = st.floats(0, 1)
+    rows = draw(st.lists(st.tuples(*[shares] * 4), min_size=len(spec.exits), max_size=12))
+    return AccuracyTable("drawn", spec.exits, widths, tuple(rows[: len(spec.exits)]))
+
+
+def decided(
+    profile: DeviceProfile, spec: ModelSpec, budget: Budget, table: AccuracyTable
+) -> Decision | None:
+    """The decision, None where nothing fits."""
     try:
-        return plan_for(profile, spec, budget).exit_depth
+        return decide(capability_of(profile), options_of(spec, budget, table))
     except NoFeasiblePlan:
-        return 0
+        return None
 
 
 def outcome_of(profile: DeviceProfile, spec: ModelSpec, budget: Budget) -> str:
@@ -152,23 +168,140 @@ def test_an_impossible_budget_is_refused_by_name(values: dict[str, object], name
 
 
 @settings(max_examples=60, deadline=None)
-@given(names, specs, budgets, st.integers(50, 60000), st.integers(1, 60000))
-def test_more_memory_never_gives_a_shallower_plan(
-    name: str, spec: ModelSpec, budget: Budget, memory_mib: int, more_mib: int
+@given(names, specs, budgets, st.data(), st.integers(50, 60000), st.integers(1, 60000))
+def test_more_memory_never_gives_a_plan_of_lower_expected_accuracy(
+    name: str, spec: ModelSpec, budget: Budget, data: st.DataObject, mib: int, more_mib: int
 ) -> None:
-    small = replace(a_profile(name), memory_available_mib=memory_mib)
-    large = replace(small, memory_available_mib=memory_mib + more_mib)
-    assert depth_of(large, spec, budget) >= depth_of(small, spec, budget)
+    table = data.draw(tables(spec))
+    small = replace(a_profile(name), memory_available_mib=mib)
+    large = replace(small, memory_available_mib=mib + more_mib)
+    if before := decided(small, spec, budget, table):
+        after = decided(large, spec, budget, table)
+        assert after is not None
+        assert after.expected_accuracy >= before.expected_accuracy
 
 
 @settings(max_examples=60, deadline=None)
-@given(names, specs, budgets, st.floats(0.1, 500), st.floats(1.0, 10.0))
-def test_tighter_latency_never_gives_a_deeper_plan(
-    name: str, spec: ModelSpec, budget: Budget, latency_ms: float, factor: float
+@given(names, specs, budgets, st.data(), st.floats(0.5, 2000), st.floats(1.0, 10.0))
+def test_a_tighter_deadline_never_gives_a_slower_round(
+    name: str, spec: ModelSpec, budget: Budget, data: st.DataObject, seconds: float, factor: float
 ) -> None:
-    loose = replace(budget, latency_ms=latency_ms * factor)
-    tight = replace(budget, latency_ms=latency_ms)
-    assert depth_of(a_profile(name), spec, tight) <= depth_of(a_profile(name), spec, loose)
+    table = data.draw(tables(spec))
+    profile = a_profile(name)
+    tight = decided(profile, spec, replace(budget, round_deadline_s=seconds), table)
+    loose = decided(profile, spec, replace(budget, round_deadline_s=seconds * factor), table)
+    if tight:
+        assert loose is not None
+        assert (tight.need("round_deadline_s") or 0) <= (loose.need("round_deadline_s") or 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(names, specs, budgets, st.data(), st.floats(0.1, 500), st.floats(1.0, 10.0))
+def test_a_tighter_latency_never_gives_a_slower_answer(
+    name: str, spec: ModelSpec, budget: Budget, data: st.DataObject, ms: float, factor: float
+) -> None:
+    table = data.draw(tables(spec))
+    profile = a_profile(name)
+    tight = decided(profile, spec, replace(budget, latency_ms=ms), table)
+    loose = decided(profile, spec, replace(budget, latency_ms=ms * factor), table)
+    if tight:
+        assert loose is not None
+        assert (tight.need("latency_ms") or 0) <= (loose.need("latency_ms") or 0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(names, specs, budgets, st.data(), st.integers(50, 60000), st.integers(1 << 26, 1 << 34))
+def test_the_result_never_breaks_a_hard_bound(
+    name: str, spec: ModelSpec, budget: Budget, data: st.DataObject, mib: int, disk: int
+) -> None:
+    budget = replace(
+        budget,
+        round_mib=data.draw(st.none() | st.floats(0.1, 100)),
+        energy_j=data.draw(st.none() | st.floats(1, 1e5)),
+    )
+    profile = replace(a_profile(name), memory_available_mib=mib, storage_free_bytes=disk)
+    if decision := decided(profile, spec, budget, data.draw(tables(spec))):
+        held = {constraint.setting for constraint in decision.constraints(decision.chosen)}
+        assert not [c for c in decision.constraints(decision.chosen) if c.broken]
+        for setting in ("latency_ms", "round_mib"):
+            assert (setting in held) == (getattr(budget, setting) is not None)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(names, st.integers(100, 9000)), min_size=2, max_size=12), st.randoms())
+def test_permuting_the_fleet_changes_nothing(
+    kinds: list[tuple[str, int]], rng: random.Random
+) -> None:
+    fleet = [replace(a_profile(name), memory_available_mib=mib) for name, mib in kinds]
+    order = list(range(len(fleet)))
+    rng.shuffle(order)
+
+    def outcomes(profiles: list[DeviceProfile]) -> list[str]:
+        found = plan_fleet(profiles, DIGITS, SMALL)
+        return [str(f.candidate if isinstance(f, Decision) else f) for f in found]
+
+    straight = outcomes(fleet)
+    assert outcomes([fleet[place] for place in order]) == [straight[place] for place in order]
+
+
+def test_a_fleet_is_planned_as_each_device_is_alone() -> None:
+    fleet = [a_profile(name) for name in sorted(catalog.boards())]
+    for profile, found in zip(fleet, plan_fleet(fleet, DIGITS, SMALL), strict=True):
+        alone = decided(profile, DIGITS, SMALL, default_table(DIGITS))
+        assert (found.candidate if isinstance(found, Decision) else None) == (
+            alone.candidate if alone else None
+        )
+
+
+def test_a_measured_table_may_rank_a_shallow_exit_first() -> None:
+    table = AccuracyTable("measured", DIGITS.exits, (8,), ((0.7,), (0.95,), (0.9,)))
+    plan = plan_for(a_profile("jetson-orin-nano"), DIGITS, Budget(min_bits=8), table)
+    assert plan.exit_depth == 4
+    assert "not depth 6: fits, but expects 0.9000" in plan.why
+
+
+def test_of_equal_accuracy_the_fewer_bits_win() -> None:
+    table = AccuracyTable("flat", DIGITS.exits, (2, 8), ((0.5, 0.5), (0.7, 0.7), (0.9, 0.9)))
+    plan = plan_for(a_profile("jetson-orin-nano"), DIGITS, Budget(), table)
+    assert (plan.exit_depth, plan.bits) == (6, 2)
+
+
+def test_the_binding_bound_says_what_raising_it_would_give() -> None:
+    why = plan_for(a_profile("rpi-3b-plus"), DIGITS, SMALL).why
+    binding = next(line for line in why if line.startswith("binding: "))
+    assert binding.startswith("binding: latency_ms and model_share; ")
+    assert "for depth 6 with 8 bits" in binding
+    relaxed = SMALL
+    for setting, value in re.findall(r"raise (\w+) from \S+ to ([0-9.e-]+)", binding):
+        relaxed = replace(relaxed, **{setting: float(value)})
+    assert plan_for(a_profile("rpi-3b-plus"), DIGITS, relaxed).exit_depth == 6
+
+
+def test_the_runner_up_is_the_next_best_that_fits() -> None:
+    why = plan_for(a_profile("rpi-3b-plus"), DIGITS, SMALL).why
+    assert any(line.startswith("runner-up: depth 4 with 7 bits") for line in why)
+
+
+def test_fewer_bytes_a_round_mean_a_coarser_code_before_a_smaller_model() -> None:
+    free = plan_for(a_profile("rpi-5"), DIGITS, SMALL)
+    bound = plan_for(a_profile("rpi-5"), DIGITS, replace(SMALL, round_mib=1.65))
+    assert (free.exit_depth, free.codec) == (6, "float16")
+    assert (bound.exit_depth, bound.codec) == (6, "int8")
+
+
+def test_fewer_local_epochs_come_before_a_smaller_model() -> None:
+    many = replace(SMALL, local_epochs=8, least_epochs=1, round_deadline_s=10.0)
+    plan = plan_for(a_profile("rpi-3b-plus"), DIGITS, many)
+    assert plan.exit_depth == 4
+    assert 1 <= plan.local_epochs < 8
+
+
+def test_energy_binds_where_it_is_known_and_is_said_where_it_is_not() -> None:
+    thrifty = replace(SMALL, energy_j=0.001)
+    with pytest.raises(NoFeasiblePlan, match="a round draws"):
+        plan_for(a_profile("rpi-4b"), DIGITS, thrifty)
+    unknown = plan_for(a_profile("rpi-5"), DIGITS, thrifty)
+    assert any(line.startswith("energy_j is not applied") for line in unknown.why)
 
 
 @settings(max_examples=60, deadline=None)
@@ -194,4 +327,4 @@ def test_relaxing_as_the_refusal_says_gives_a_plan(
         relaxed = budget
         for setting, value in raised:
             relaxed = replace(relaxed, **{setting: float(value)})  # type: ignore[arg-type]  # shares
-        assert plan_for(a_profile(name), spec, relaxed).exit_depth == spec.exits[0]
+        assert plan_for(a_profile(name), spec, relaxed).exit_depth in spec.exits

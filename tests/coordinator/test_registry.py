@@ -111,7 +111,7 @@ def test_enrolling_again_replaces_the_certificate_and_keeps_the_device(
     new = registry.enroll(
         new_token(store, "shed-2", 60, clock), identity.certificate_request(identity.new_key())
     )
-    with pytest.raises(NotEnrolled, match="replaced"):
+    with pytest.raises(NotEnrolled, match="newer"):
         registry.identify(identity.certificate_pem(old.certificate))
     assert registry.identify(identity.certificate_pem(new.certificate)).device_id == "shed-2"
     assert len(store.devices()) == 1
@@ -128,6 +128,99 @@ def test_a_certificate_of_nobody_known_is_refused(
 def test_a_call_without_a_certificate_is_refused(registry: Registry) -> None:
     with pytest.raises(NotEnrolled):
         registry.identify(b"")
+
+
+def test_a_certificate_that_has_expired_is_refused(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    token = new_token(store, "shed-2", 60, turned_clock.clock())
+    pem = identity.certificate_pem(registry.enroll(token, request_der).certificate)
+    turned_clock.now = identity.certificate_facts(pem).ends_at
+    with pytest.raises(NotEnrolled, match="expired"):
+        registry.identify(pem)
+    turned_clock.now -= 1
+    assert registry.identify(pem).device_id == "shed-2"
+
+
+def test_a_stolen_token_of_one_use_throws_the_device_out_where_it_is_seen(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    token = new_token(store, "shed-2", 60, turned_clock.clock())
+    registry.enroll(token, identity.certificate_request(identity.new_key()))  # the thief
+    with pytest.raises(Rejected, match="used already"):
+        registry.enroll(token, request_der)
+
+
+def test_a_replayed_request_brings_no_revoked_device_back(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    token = new_token(store, "shed-2", 60, turned_clock.clock())
+    registry.enroll(token, request_der)
+    registry.revoke("shed-2")
+    with pytest.raises(Rejected, match="over"):
+        registry.enroll(token, request_der)
+
+
+def test_a_replayed_request_gets_no_certificate_that_was_replaced(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    clock = turned_clock.clock()
+    token = new_token(store, "shed-2", 60, clock)
+    registry.enroll(token, request_der)
+    other = identity.certificate_request(identity.new_key())
+    registry.enroll(new_token(store, "shed-2", 60, clock), other)
+    with pytest.raises(Rejected, match="over"):
+        registry.enroll(token, request_der)
+
+
+def test_a_repeated_renewal_gets_the_same_certificate(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    token = new_token(store, "shed-2", 60, turned_clock.clock())
+    first = identity.certificate_pem(registry.enroll(token, request_der).certificate)
+    device = registry.identify(first)
+    asked = identity.certificate_request(identity.new_key())
+    renewed = registry.renew(device, asked)
+    assert registry.renew(device, asked) == renewed
+    assert registry.identify(first).device_id == "shed-2"
+    assert registry.identify(identity.certificate_pem(renewed)).device_id == "shed-2"
+    with pytest.raises(NotEnrolled, match="newer"):
+        registry.identify(first)
+
+
+def test_a_renewal_of_a_device_that_is_being_revoked_is_refused(
+    store: Store, registry: Registry, turned_clock: Any, request_der: bytes
+) -> None:
+    token = new_token(store, "shed-2", 60, turned_clock.clock())
+    pem = identity.certificate_pem(registry.enroll(token, request_der).certificate)
+    device = registry.identify(pem)
+    registry.revoke("shed-2")
+    with pytest.raises(NotEnrolled, match="revoked"):
+        registry.renew(device, request_der)
+
+
+def test_a_token_of_several_uses_skips_names_that_are_taken(
+    store: Store, registry: Registry, turned_clock: Any
+) -> None:
+    clock = turned_clock.clock()
+    registry.enroll(new_token(store, "shed-1", 60, clock), a_request())
+    token = new_token(store, "shed", 60, clock, uses=2)
+    names = [registry.enroll(token, a_request()).device_id for _ in range(2)]
+    assert names == ["shed-2", "shed-3"]
+    with pytest.raises(Rejected, match="used already"):
+        registry.enroll(token, a_request())
+
+
+def a_request() -> bytes:
+    return identity.certificate_request(identity.new_key())
+
+
+@pytest.mark.parametrize(("uses", "ttl_s"), [(0, 60), (10_001, 60), (1, 0), (1, 4e7)])
+def test_a_token_out_of_bounds_is_not_made(
+    store: Store, turned_clock: Any, uses: int, ttl_s: float
+) -> None:
+    with pytest.raises(InputError):
+        new_token(store, "a", ttl_s, turned_clock.clock(), uses)
 
 
 @pytest.mark.parametrize(

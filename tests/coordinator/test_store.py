@@ -28,7 +28,11 @@ def store(tmp_path: Path) -> Any:
 def with_device(store: Store, name: str = "a") -> Any:
     token = r.Token(name * 64, name, 10.0)
     store.add_token(token)
-    store.enroll(r.Device(name, "1f", DIGEST, 5.0), token)
+    store.enroll(r.Device(name, "1f", DIGEST, 5.0), traded(token, name))
+
+
+def traded(token: r.Token, request: str) -> Any:
+    return r.Enrollment(token.sha256, request, token.device_id, b"certificate", 5.0)
 
 
 def an_assignment(
@@ -70,7 +74,7 @@ def test_a_token_is_used_once_even_by_two_at_the_same_time(store: Store) -> None
 
     def enroll(serial: str) -> Any:
         try:
-            store.enroll(r.Device("a", serial, DIGEST, 5.0), token)
+            store.enroll(r.Device("a", serial, DIGEST, 5.0), traded(token, serial))
             outcomes.append(serial)
         except Rejected:
             outcomes.append("refused")
@@ -143,3 +147,36 @@ def test_facts_are_kept_and_replaced(store: Store) -> None:
     store.set_fact("x", "1")
     store.set_fact("x", "2")
     assert store.fact("x") == "2"
+
+
+# The tables that format 2 changed, as format 1 had them.
+FORMAT_1 = """
+CREATE TABLE tokens (sha256 VARCHAR(64) PRIMARY KEY, device_id VARCHAR(63) NOT NULL,
+  expires_at FLOAT NOT NULL, used_at FLOAT, request_sha256 TEXT DEFAULT '' NOT NULL,
+  certificate BLOB NOT NULL);
+CREATE TABLE devices (device_id VARCHAR(63) PRIMARY KEY, serial VARCHAR(64) NOT NULL,
+  fingerprint VARCHAR(64) NOT NULL, enrolled_at FLOAT NOT NULL, last_seen_at FLOAT, profile TEXT,
+  plan TEXT, planned_for TEXT DEFAULT '' NOT NULL, bundle_key TEXT DEFAULT '' NOT NULL,
+  failure TEXT DEFAULT '' NOT NULL);
+CREATE TABLE versions (number INTEGER PRIMARY KEY, sha256 VARCHAR(64) NOT NULL,
+  size_bytes INTEGER NOT NULL, created_at FLOAT NOT NULL);
+INSERT INTO versions VALUES (0, 'v', 3, 1.0);
+INSERT INTO tokens VALUES ('t1', 'a', 9.0, 5.0, 'q', x'01'), ('t2', 'b', 9.0, NULL, '', x'');
+INSERT INTO devices (device_id, serial, fingerprint, enrolled_at) VALUES ('a', '1f', 'f', 5.0);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as old:
+        old.executescript(FORMAT_1)
+    old.close()
+    store = Store(path)
+    assert store.token("t2") == r.Token("t2", "b", 9.0, 1)
+    assert store.enrollments("t1") == [r.Enrollment("t1", "q", "a", b"\x01", 5.0)]
+    assert store.enrollments("t2") == []
+    assert store.device("a") == r.Device("a", "1f", "f", 5.0)
+    assert store.latest_version() == r.Version(0, r.Artifact("v", 3), 1.0)
+    store.close()
+    Store(path).close()

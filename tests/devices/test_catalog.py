@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from devices import catalog
+from devices.board import read_board
 from devices.catalog import Board
+from devices.systems import systems
 from reefleet.errors import ConfigError, UnknownBoard
 
 BOARDS = {
@@ -71,6 +73,7 @@ def test_no_source_is_explained_in_vain() -> None:
     named = [size.source for board in catalog.boards().values() for size in board.memory]
     for board in catalog.boards().values():
         named += [figure.source for figure in board.figures.values()]
+    named += [system.source for system in systems()]
     used = {part.partition(":")[0] for source in named for part in source.split(", ")}
     assert used == set(catalog.sources())
 
@@ -114,11 +117,11 @@ def test_a_reference_profile_keeps_the_name_it_was_asked_for() -> None:
     ("text", "complaint"),
     [
         ("schema = 2", "schema is 2"),
-        ("schema = 1\nid = 'x'", "figures"),
-        ("schema = 1\n[figures]\nwarp = { value = 9, source = 'K' }", "warp"),
+        ("schema = 1\nid = 'x'", "no 'name'"),
+        ("schema = 1\nwarp = 9", "unknown key 'warp'"),
         ("schema = ", "Invalid value"),
     ],
 )
 def test_a_damaged_board_file_is_named(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=rf"x\.toml is not a board.*{complaint}"):
-        catalog._board("x.toml", text)
+        read_board("x.toml", text)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from devices import catalog, cost
 from devices.capability import capability_of
-from devices.cost import Estimate, Rates
+from devices.cost import Estimate, Rates, Speed
 from reefleet.model import ModelSpec
 from reefleet.plan import UPLOAD_CODECS
 
@@ -70,19 +70,28 @@ def test_a_margin_is_taken_only_where_sigma_is_known() -> None:
 def test_a_step_costs_three_forward_passes_a_model_pass() -> None:
     rates = rates_of("rpi-4b")
     forward = cost.forward_ms(DIGITS, 4, rates).value
-    assert cost.train_sample_ms(DIGITS, 4, 1, rates).value == pytest.approx(3 * forward)
-    assert cost.train_sample_ms(DIGITS, 4, 2, rates).value == pytest.approx(10.5 * forward)
+    one = cost.train_step_ms(DIGITS, 4, 1, 8, 1, rates).value
+    two = cost.train_step_ms(DIGITS, 4, 2, 8, 5, rates).value
+    assert one == pytest.approx(3 * forward)
+    assert two == pytest.approx(5 * 10.5 * forward)
 
 
 def test_a_short_last_batch_costs_a_full_one() -> None:
-    sample = Estimate(1.0, 0.5)
-    assert cost.train_round_s(sample, 33, 32, 2).value == pytest.approx(0.128)
+    assert cost.train_steps(33, 32, 2) == 4
+
+
+def test_a_measured_board_is_reckoned_by_its_own_speed() -> None:
+    speed = Speed((1.0, 0.0, 0.0, 0.0), 0.1, (2.0, 0.0, 0.0, 0.0, 0.0, 1.0), 0.2)
+    rates = Rates(1.0, 0.5, 1.0, 1000.0, measured=speed)
+    assert cost.answer_ms(DIGITS, 4, rates) == Estimate(4.0, 0.1)
+    assert cost.train_step_ms(DIGITS, 4, 1, 8, 7, rates) == Estimate(8.0, 0.2)
+    few = cost.train_step_ms(DIGITS, 4, 2, 2, 7, rates).value
+    assert few < cost.train_step_ms(DIGITS, 4, 2, 8, 7, rates).value
 
 
 def test_the_absolute_reserve_shrinks_on_a_small_board() -> None:
-    peak = Estimate(100.0)
-    assert cost.memory_to_reserve_mib(peak, 329) == pytest.approx(115 + 32.9)
-    assert cost.memory_to_reserve_mib(peak, 4000) == pytest.approx(115 + 64)
+    assert cost.memory_to_reserve_mib(100.0, 329) == pytest.approx(115 + 32.9)
+    assert cost.memory_to_reserve_mib(100.0, 4000) == pytest.approx(115 + 64)
 
 
 def test_every_codec_has_a_size_and_coarser_ones_are_smaller() -> None:
@@ -102,7 +111,7 @@ def test_every_cost_grows_with_depth(depth: int, models: int, batch: int, board:
     deeper = DIGITS.exits[DIGITS.exits.index(depth) + 1]
     for costs in (
         [cost.answer_ms(DIGITS, d, rates).upper() for d in (depth, deeper)],
-        [cost.train_sample_ms(DIGITS, d, models, rates).upper() for d in (depth, deeper)],
+        [cost.train_step_ms(DIGITS, d, models, 4, batch, rates).upper() for d in (depth, deeper)],
         [cost.client_peak_mib(DIGITS, d, models, batch).value for d in (depth, deeper)],
         [cost.packed_size(DIGITS, d, 4) for d in (depth, deeper)],
         [cost.disk_bytes(DIGITS, d, 4) for d in (depth, deeper)],

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import replace
@@ -132,6 +133,8 @@ def _enrolled(kit: SimpleNamespace, state: Path, authority: tuple[bytes, bytes],
         address=f"127.0.0.1:{port}",
         manifest_key=identity.manifest_public_key(kit.KEY),
         identity=Identity(certificate, key, authority[0]),
+        issued_at=time.time(),
+        life_s=86400.0,
     )
     enrollment._write(state / FOLDER, device)
     data = kit.device_data()

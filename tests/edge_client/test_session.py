@@ -13,7 +13,7 @@ import pytest
 
 from devices.profile import DeviceProfile
 from edge_client.config import Deadlines
-from edge_client.session import REFUSED_PAUSE_S, Link, Patience, Session
+from edge_client.session import BELIEVED_AFTER_S, REFUSED_PAUSE_S, Link, Patience, Session
 from edge_client.stopping import Stopped
 from edge_client.task import FEDERATE, Artifact, Finished, Task, Wait
 from reefleet.errors import CoordinatorUnavailable, Rejected, TlsFailure, WireError
@@ -259,7 +259,8 @@ def test_another_fleet_is_asked_again_slowly_by_a_resident_client(
 
     def pause(seconds: float) -> None:
         waits.append(seconds)
-        raise Stopped
+        if seconds == REFUSED_PAUSE_S:
+            raise Stopped
 
     stranger = a_device(identity.create_authority("another"))
     with (
@@ -268,7 +269,13 @@ def test_another_fleet_is_asked_again_slowly_by_a_resident_client(
         pytest.raises(Stopped),
     ):
         session.next_task()
-    assert waits == [REFUSED_PAUSE_S]
+    assert sum(waits[:-1]) == pytest.approx(BELIEVED_AFTER_S)
+
+
+def test_one_failed_handshake_is_not_believed(line: SimpleNamespace) -> None:
+    answers = [TlsFailure("the coordinator was killed in a handshake"), a_task()]
+    line.fleet.answers["NextTask"] = lambda _: answers.pop(0)
+    assert isinstance(line.session.next_task(), Task)
 
 
 def test_a_message_over_the_bound_is_refused(line: SimpleNamespace) -> None:

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.torch]
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 400.0
+MEMORY_OF_THE_SMALLEST_MIB = 180
 
 
 def reefleet(*arguments: str) -> subprocess.Popen[str]:
@@ -71,7 +72,11 @@ def test_a_short_run_leaves_table_picture_and_bundles_that_answer(tmp_path: Path
     process = reefleet("demo", "--out", str(out), "--rounds", "1")
     stdout, stderr = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, stderr
-    assert [line.split()[0] for line in stdout.splitlines()[3:8]] == list(BOARDS)
+    rows = [line.split() for line in stdout.splitlines()[3:8]]
+    assert [row[0] for row in rows] == list(BOARDS)
+    assert len({row[1] for row in rows}) > 1  # boards of different size hold different depths
+    assert rows[0][-1] == "MiB"
+    assert float(rows[0][-2]) < MEMORY_OF_THE_SMALLEST_MIB
     assert "round 1/1" in stderr
     with Image.open(out / "accuracy.png") as picture:
         assert picture.format == "PNG"

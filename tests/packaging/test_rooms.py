@@ -51,7 +51,9 @@ def test_the_contracts_load_no_wheel_at_all() -> None:
     assert not loaded & {"numpy", "google", "grpc"}
 
 
-@pytest.mark.parametrize("name", ["coordinator", "demo", "devices", "edge", "export", "model"])
+@pytest.mark.parametrize(
+    "name", ["coordinator", "demo", "devices", "edge", "export", "model", "simulate"]
+)
 def test_a_subcommand_loads_no_wheel_before_it_runs(name: str) -> None:
     loaded = loaded_by(f"reefleet.cli.{name}")
     assert not loaded & {"numpy", "grpc", "torch", "onnxruntime", "sqlalchemy", "matplotlib"}

@@ -96,6 +96,7 @@ def test_every_extra_is_there(metadata: Message) -> None:
         "edge",
         "coordinator",
         "export",
+        "tflite",
         "all",
         "dev",
     }

@@ -88,6 +88,22 @@ def test_two_certificates_differ_in_serial_and_fingerprint(authority: tuple[byte
     assert first.fingerprint != second.fingerprint
 
 
+def test_the_role_is_in_the_certificate_whatever_the_name(authority: tuple[bytes, bytes]) -> None:
+    operator, _ = identity.issue_operator(*authority, "operator")
+    server, _ = identity.issue_server(*authority, [])
+    device = a_device(authority, "operator")
+    roles = [identity.certificate_facts(one).role for one in (operator, device, server)]
+    assert roles == ["operator", "device", ""]
+
+
+def test_a_device_certificate_lives_as_long_as_it_was_given(
+    authority: tuple[bytes, bytes],
+) -> None:
+    request = identity.certificate_request(identity.new_key())
+    facts = identity.certificate_facts(identity.issue_device(*authority, request, "a", 0.5))
+    assert facts.ends_at - facts.issued_at == pytest.approx(43200, abs=1)
+
+
 def test_a_certificate_reads_the_same_from_pem_and_der(authority: tuple[bytes, bytes]) -> None:
     der = a_device(authority)
     assert identity.certificate_facts(der) == identity.certificate_facts(

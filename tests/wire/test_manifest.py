@@ -233,6 +233,7 @@ def test_any_value_replaced_or_dropped_is_refused_or_readable(
         ("cosine", 0.5, 3.0),
         ("ramp", 0.0, 4 * 0.006737946999),
         ("ramp", 1.0, 4.0),
+        ("ramp-until", 1.0, 4 * 0.2865047969),
     ],
 )
 def test_a_schedule_gives_its_value(kind: str, progress: float, expected: float) -> None:

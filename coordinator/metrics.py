@@ -1,0 +1,120 @@
+"""Figures for Prometheus: the fleet as the store has it at each scrape, and the calls served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordinator import records as r
+from coordinator.clock import Clock
+from coordinator.config import CoordinatorConfig
+from coordinator.store import Store
+
+_SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+
+
+class CallMetrics(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no annotations
+    """Counts and times each call by method and status."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["method"]
+        self._seconds = Histogram(
+            "reefleet_call_seconds",
+            "Time of a call",
+            labels,
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._failed = Counter(
+            "reefleet_calls_refused", "Calls that ended with an error", labels, registry=registry
+        )
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """Wrap the handler of a call; unknown methods stay unknown."""
+        handler = continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = details.method.rpartition("/")[2]
+        inner = handler.unary_unary
+
+        def timed(request: Any, context: grpc.ServicerContext) -> Any:
+            begin = time.monotonic()
+            done = False
+            try:
+                answer = inner(request, context)
+                done = True
+                return answer
+            finally:
+                self._seconds.labels(method).observe(time.monotonic() - begin)
+                if not done:
+                    self._failed.labels(method).inc()
+
+        return grpc.unary_unary_rpc_method_handler(
+            timed, handler.request_deserializer, handler.response_serializer
+        )
+
+
+class FleetMetrics(Collector):
+    """Gauges made from the store when they are asked for."""
+
+    def __init__(self, store: Store, config: CoordinatorConfig, clock: Clock) -> None:
+        self._store = store
+        self._config = config
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        """Devices by state, the rounds, the newest version, and the last closed round."""
+        seen_since = self._clock.wall() - self._config.rounds.presence_s
+        counts = self._store.device_counts(seen_since)
+        devices = GaugeMetricFamily("reefleet_devices", "Devices by state", labels=["state"])
+        for state in ("enrolled", "ready", "present", "failed", "revoked"):
+            devices.add_metric([state], getattr(counts, state))
+        yield devices
+        yield _gauge("rounds_closed", "Rounds that are over", self._store.rounds_closed())
+        yield _gauge("rounds_planned", "Rounds of the run", self._config.rounds.total)
+        paused = bool(self._store.fact(r.PAUSED))
+        yield _gauge("paused", "1 while no new work is handed out", float(paused))
+        version = self._store.latest_version()
+        if version:
+            yield _gauge("version", "The newest shared model", version.number)
+        yield from self._rounds()
+
+    def _rounds(self) -> Iterable[Metric]:
+        last = self._store.last_rounds(1)
+        if not last:
+            return
+        (current,) = last
+        counts = self._store.round_counts(current.number, current.number).get(current.number)
+        if counts is None:
+            return
+        yield _gauge("round_number", "The newest round", current.number)
+        yield _gauge("round_cohort", "Devices of the newest round", counts.cohort)
+        yield _gauge("round_updates", "Accepted updates of the newest round", counts.updates)
+        yield _gauge("round_refused", "Refused devices of the newest round", counts.refused)
+        yield _gauge("round_update_bytes", "Bytes of its updates", counts.update_bytes)
+        if counts.loss is not None:
+            yield _gauge("round_loss", "Mean training loss of its updates", counts.loss)
+        end = current.closed_at or self._clock.wall()
+        yield _gauge("round_seconds", "How long it has run", end - current.opened_at)
+
+
+def serve(registry: CollectorRegistry, host: str, port: int) -> tuple[int, Callable[[], None]]:
+    """Answer scrapes at `host`:`port`; the port, and what ends it. Raises OSError."""
+    server, thread = start_http_server(port, host, registry)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return int(server.server_port), stop
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"reefleet_{name}", text, value=value)

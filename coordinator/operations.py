@@ -1,0 +1,314 @@
+"""The operator's service: what the store knows as messages, and the few things to change.
+
+Answers are bounded: lists come in pages, so that ten thousand devices cost a few statements each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from coordinator import records as r
+from coordinator.config import CoordinatorConfig
+from coordinator.registry import new_token
+from coordinator.servicer import Rooms, certificate_of
+from coordinator.status import phase_of
+from coordinator.store.overview import RoundCounts, WorkDone
+from devices.profile import DeviceProfile
+from reefleet.errors import InputError
+from reefleet.report import DeviceMetrics, EarlyExitReport
+from reefleet.rpc.status import refusals
+from reefleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc, plan_pb2
+from reefleet.wire import convert
+
+logger = logging.getLogger(__name__)
+
+PAGE = 1000  # well below the bound of a message
+SHOWN = 5  # rounds and refusals in the overview
+_KINDS = {
+    r.FEDERATE: fleet_pb2.TASK_KIND_FEDERATE,
+    r.PERSONALIZE: fleet_pb2.TASK_KIND_PERSONALIZE,
+}
+
+
+class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
+    """Answers callers who show an operator's certificate, and nobody else."""
+
+    def __init__(self, rooms: Rooms, config: CoordinatorConfig) -> None:
+        self._rooms = rooms
+        self._store = rooms.store
+        self._config = config
+
+    def GetStatus(  # noqa: N802  # gRPC names it
+        self, _request: operator_pb2.GetStatusRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.GetStatusResponse:
+        """The fleet and the run at a glance."""
+        with _operator(context, self._rooms):
+            now = self._rooms.clock.wall()
+            policy = self._config.rounds
+            counts = self._store.device_counts(now - policy.presence_s)
+            version = self._store.latest_version()
+            reports = self._store.report_count(policy.total + 1)
+            latest = self._store.last_rounds(SHOWN)
+            return operator_pb2.GetStatusResponse(
+                fleet=self._config.fleet,
+                phase=phase_of(
+                    latest[-1] if latest else None,
+                    policy.total,
+                    version,
+                    everybody_done=0 < counts.ready <= reports,
+                ),
+                paused=bool(self._store.fact(r.PAUSED)),
+                version=version.number if version else None,
+                rounds_total=policy.total,
+                rounds_closed=self._store.rounds_closed(),
+                min_devices=policy.min_devices,
+                devices=operator_pb2.DeviceCounts(
+                    enrolled=counts.enrolled,
+                    ready=counts.ready,
+                    present=counts.present,
+                    failed=counts.failed,
+                    revoked=counts.revoked,
+                ),
+                rounds=self._summaries(latest),
+                refusals=_refusals(self._store.refusals_of("", SHOWN)),
+                at=now,
+            )
+
+    def ListDevices(  # noqa: N802
+        self, request: operator_pb2.ListDevicesRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ListDevicesResponse:
+        """A page of devices by name."""
+        with _operator(context, self._rooms):
+            limit = min(request.page_size or PAGE, PAGE)
+            devices = self._store.device_page(request.after, limit + 1)
+            return operator_pb2.ListDevicesResponse(
+                devices=self._devices(devices[:limit]), more=len(devices) > limit
+            )
+
+    def GetDevice(  # noqa: N802
+        self, request: operator_pb2.GetDeviceRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.GetDeviceResponse:
+        """Everything about one device."""
+        with _operator(context, self._rooms):
+            device = self._store.device(request.device_id)
+            if device is None:
+                msg = f"there is no device {request.device_id[:63]!r}"
+                raise InputError(msg)
+            report = self._store.report_of(device.device_id)
+            return operator_pb2.GetDeviceResponse(
+                device=self._devices([device])[0],
+                profile=_profile(device.profile),
+                why=device.plan.why if device.plan else (),
+                serial=device.serial,
+                refusals=_refusals(self._store.refusals_of(device.device_id, PAGE)),
+                personal=_metrics(report.metrics) if report else None,
+                early_exit=_early_exit(report.early_exit) if report else None,
+            )
+
+    def ListRounds(  # noqa: N802
+        self, request: operator_pb2.ListRoundsRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ListRoundsResponse:
+        """The newest rounds."""
+        with _operator(context, self._rooms):
+            rounds = self._store.last_rounds(min(request.last or PAGE, PAGE))
+            return operator_pb2.ListRoundsResponse(rounds=self._summaries(rounds))
+
+    def GetRound(  # noqa: N802
+        self, request: operator_pb2.GetRoundRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.GetRoundResponse:
+        """One round."""
+        with _operator(context, self._rooms):
+            found = self._store.round(request.number)
+            if found is None:
+                msg = f"there is no round {request.number}"
+                raise InputError(msg)
+            return operator_pb2.GetRoundResponse(round=self._summaries([found])[0])
+
+    def ListVersions(  # noqa: N802
+        self, request: operator_pb2.ListVersionsRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ListVersionsResponse:
+        """The newest versions."""
+        with _operator(context, self._rooms):
+            versions = self._store.last_versions(min(request.last or PAGE, PAGE))
+            return operator_pb2.ListVersionsResponse(
+                versions=[
+                    operator_pb2.VersionSummary(
+                        number=version.number,
+                        sha256=version.artifact.sha256,
+                        size_bytes=version.artifact.size_bytes,
+                        created_at=version.created_at,
+                        is_retired=version.is_retired,
+                    )
+                    for version in versions
+                ]
+            )
+
+    def ListWork(  # noqa: N802
+        self, request: operator_pb2.ListWorkRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ListWorkResponse:
+        """A page of work with what devices reported of it."""
+        with _operator(context, self._rooms):
+            limit = min(request.page_size or PAGE, PAGE)
+            work = self._store.work_page(request.round, request.device_id, request.after, limit + 1)
+            return operator_pb2.ListWorkResponse(
+                work=[_work(one) for one in work[:limit]], more=len(work) > limit
+            )
+
+    def PauseRounds(  # noqa: N802
+        self, _request: operator_pb2.PauseRoundsRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.PauseRoundsResponse:
+        """Hand out no new work."""
+        with _operator(context, self._rooms):
+            self._store.set_fact(r.PAUSED, "yes")
+            logger.warning("Paused")
+            return operator_pb2.PauseRoundsResponse()
+
+    def ResumeRounds(  # noqa: N802
+        self, _request: operator_pb2.ResumeRoundsRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ResumeRoundsResponse:
+        """Hand out work again."""
+        with _operator(context, self._rooms):
+            self._store.set_fact(r.PAUSED, "")
+            logger.warning("Resumed")
+            self._rooms.wake()
+            return operator_pb2.ResumeRoundsResponse()
+
+    def RevokeDevice(  # noqa: N802
+        self, request: operator_pb2.RevokeDeviceRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.RevokeDeviceResponse:
+        """Refuse a device from now on."""
+        with _operator(context, self._rooms):
+            self._rooms.registry.revoke(request.device_id)
+            self._rooms.wake()  # the round may have waited for this device only
+            return operator_pb2.RevokeDeviceResponse()
+
+    def CreateToken(  # noqa: N802
+        self, request: operator_pb2.CreateTokenRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.CreateTokenResponse:
+        """Make an enrollment token."""
+        with _operator(context, self._rooms):
+            uses = request.uses or 1
+            clock = self._rooms.clock
+            token = new_token(self._store, request.device_id, request.ttl_s, clock, uses)
+            # The token itself is a secret and stays out of the log.
+            facts = {"device": request.device_id, "uses": uses, "ttl_s": request.ttl_s}
+            logger.info("Token made", extra=facts)
+            return operator_pb2.CreateTokenResponse(
+                token=token, expires_at=clock.wall() + request.ttl_s
+            )
+
+    def _devices(self, devices: list[r.Device]) -> list[operator_pb2.DeviceSummary]:
+        if not devices:
+            return []
+        personal_round = self._config.rounds.total + 1
+        first, last = devices[0].device_id, devices[-1].device_id
+        doing = self._store.doing(first, last, personal_round)
+        there = self._store.bundles_there([device.bundle_key for device in devices])
+        return [
+            _device(device, doing.get(device.device_id, ""), device.bundle_key in there)
+            for device in devices
+        ]
+
+    def _summaries(self, rounds: list[r.Round]) -> list[operator_pb2.RoundSummary]:
+        if not rounds:
+            return []
+        counts = self._store.round_counts(rounds[0].number, rounds[-1].number)
+        return [_round(found, counts.get(found.number, RoundCounts())) for found in rounds]
+
+
+@contextmanager
+def _operator(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[None]:
+    """Let operators through; errors inside become the call's refusal."""
+    with refusals(context):
+        rooms.registry.operator(certificate_of(context))
+        yield
+
+
+def _device(device: r.Device, doing: str, is_there: bool) -> operator_pb2.DeviceSummary:  # noqa: FBT001
+    plan = device.plan
+    if device.revoked_at is not None:
+        doing = "revoked"
+    elif device.failure and doing != "done":
+        doing = "failed"
+    elif not doing:
+        doing = "idle" if is_there else "compiling" if plan else "enrolled"
+    return operator_pb2.DeviceSummary(
+        device_id=device.device_id,
+        doing=doing,
+        board=str((device.profile or {}).get("board", "")),
+        plan=_bare_plan(device) if plan else None,
+        failure=device.failure,
+        enrolled_at=device.enrolled_at,
+        last_seen_at=device.last_seen_at,
+        revoked_at=device.revoked_at,
+        certificate_ends_at=device.certificate_ends_at,
+    )
+
+
+def _bare_plan(device: r.Device) -> plan_pb2.SubmodelPlan | None:
+    if device.plan is None:
+        return None
+    message = convert.plan_to_pb(device.plan)
+    del message.why[:]
+    return message
+
+
+def _round(found: r.Round, counts: RoundCounts) -> operator_pb2.RoundSummary:
+    return operator_pb2.RoundSummary(
+        number=found.number,
+        state=found.state,
+        reason=found.reason,
+        base_version=found.base_version,
+        result_version=found.result_version,
+        opened_at=found.opened_at,
+        deadline_at=found.deadline_at,
+        closed_at=found.closed_at,
+        cohort=counts.cohort,
+        needed=found.needed,
+        updates=counts.updates,
+        refused=counts.refused,
+        update_bytes=counts.update_bytes,
+        loss=counts.loss,
+    )
+
+
+def _work(work: WorkDone) -> operator_pb2.Work:
+    return operator_pb2.Work(
+        lease=work.lease,
+        kind=_KINDS[work.kind],
+        round=work.round,
+        device_id=work.device_id,
+        state=work.state,
+        reason=work.reason,
+        exit_depth=work.plan["exit_depth"],
+        bits=work.plan["bits"],
+        opened_at=work.opened_at,
+        accepted_at=work.accepted_at,
+        samples=work.samples,
+        update_bytes=work.update_bytes,
+        metrics=_metrics(work.metrics) if work.metrics else None,
+    )
+
+
+def _refusals(found: list[r.Refusal]) -> list[operator_pb2.Refusal]:
+    return [
+        operator_pb2.Refusal(round=one.round, device_id=one.device_id, reason=one.reason, at=one.at)
+        for one in found
+    ]
+
+
+def _profile(values: Mapping[str, Any] | None) -> plan_pb2.DeviceProfile | None:
+    return convert.profile_to_pb(DeviceProfile.from_json(values)) if values else None
+
+
+def _metrics(values: Mapping[str, Any]) -> fleet_pb2.DeviceMetrics:
+    return convert.metrics_to_pb(DeviceMetrics.from_json(values))
+
+
+def _early_exit(values: Mapping[str, Any]) -> fleet_pb2.EarlyExitReport:
+    return convert.early_exit_to_pb(EarlyExitReport.from_json(values))

@@ -1,0 +1,1 @@
+"""TFLite files written straight from a trace, without TensorFlow."""

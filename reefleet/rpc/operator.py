@@ -1,0 +1,86 @@
+"""An operator's line to a running coordinator, from the files that `coordinator init` made.
+
+A folder is enough: the coordinator's own, or a copy of its `pki` on another machine together with
+the address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import Message
+
+from reefleet.errors import MissingFile
+from reefleet.rpc import channel, status
+from reefleet.rpc.identity import Identity
+from reefleet.rpc.limits import CALL_TIMEOUT_S
+from reefleet.v1 import operator_pb2_grpc
+
+LISTENING_NAME = "listening.json"
+_FILES = ("operator.pem", "operator.key", "ca.pem")
+
+
+class OperatorLine:
+    """Calls to the OperatorService at `address`; what it refuses is raised as a ReefleetError."""
+
+    def __init__(self, address: str, identity: Identity) -> None:
+        """Make the channel; it connects with the first call."""
+        self._address = address
+        self._channel = channel.fleet_channel(address, identity)
+        self._stub = operator_pb2_grpc.OperatorServiceStub(self._channel)
+
+    def ask(self, method: str, request: Message) -> Any:
+        """Call one method by its name in the protocol and give its answer."""
+        call: Callable[..., Any] = getattr(self._stub, method)
+        with status.translated(self._address):
+            return call(request, timeout=CALL_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+
+@contextmanager
+def operator_line(folder: Path, address: str = "") -> Iterator[OperatorLine]:
+    """A line with the operator's certificate in `folder`; '' reads the address there too.
+
+    Raises MissingFile where a file is not there.
+    """
+    identity = _identity(folder)
+    line = OperatorLine(address or _address(folder), identity)
+    try:
+        yield line
+    finally:
+        line.close()
+
+
+def _identity(folder: Path) -> Identity:
+    pki = folder / "pki" if (folder / "pki").is_dir() else folder
+    certificate, key, ca = (_read(pki / name) for name in _FILES)
+    return Identity(certificate, key, ca)
+
+
+def _address(folder: Path) -> str:
+    path = folder / LISTENING_NAME
+    if not path.is_file():
+        msg = (
+            f"{path} does not say where the coordinator listens; give --server HOST:PORT, or "
+            f"start it: reefleet coordinator serve {folder}"
+        )
+        raise MissingFile(msg)
+    return str(json.loads(_read(path))["address"])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = (
+            f"cannot read {path}: {error.strerror}; name the coordinator's folder with --dir, "
+            f"or make one: reefleet coordinator init {path.parent.parent}"
+        )
+        raise MissingFile(msg) from error

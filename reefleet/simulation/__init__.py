@@ -1,0 +1,1 @@
+"""Many clients on one machine, with the objectives and the aggregation of the real fleet."""

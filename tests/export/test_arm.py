@@ -1,0 +1,94 @@
+"""The bundles on emulated boards, with the aarch64 wheels that boards install: `make test-arm`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from export.compile import compile_task
+from export.parity import INT8_TOLERANCE
+from reefleet.datasets.pack import normalized
+from reefleet.plan import SubmodelPlan
+
+if TYPE_CHECKING:
+    from tests.export.conftest import Inputs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("REEFLEET_ARM" not in os.environ, reason="run it with `make test-arm`"),
+]
+
+ROOT = Path(__file__).parents[2]
+STEP = Path(__file__).with_name("arm_step.py")
+STEP_TOLERANCE = 1e-5  # sums in another order, over one step
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def emulator() -> list[str]:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "arm")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def job(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of the step, but for its output."""
+    from reefleet.cli import main
+
+    folder = tmp_path_factory.mktemp("arm")
+    made = [
+        "--device",
+        "rpi-zero2w",
+        "--bits",
+        "4",
+        "--depth",
+        "3",
+        "--out",
+        str(folder / "bundle"),
+    ]
+    assert main(["export", "build", str(inputs.checkpoint), *inputs.arguments, *made]) == 0
+    compile_task(inputs.contract, SubmodelPlan(2, 2, 4, 1, 2, "int8"), folder / "task")
+    images = normalized(inputs.images[:IMAGES], inputs.contract.preprocessing)
+    np.save(folder / "images.npy", images)
+    return [str(STEP), *(str(folder / name) for name in ("bundle", "task", "images.npy"))]
+
+
+@pytest.fixture(scope="module")
+def here(job: list[str]) -> dict[str, np.ndarray]:
+    return run([sys.executable], job, "here")
+
+
+def run(python: list[str], job: list[str], name: str) -> dict[str, np.ndarray]:
+    out = Path(job[1]).parent / f"{name}.npz"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*python, *job, str(out)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(out) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76"])
+def test_a_board_gives_the_same_classes_and_the_same_step(
+    core: str, emulator: list[str], job: list[str], here: dict[str, np.ndarray]
+) -> None:
+    there = run([emulator[0], "-cpu", core, *emulator[1:]], job, core)
+    assert set(there) == set(here)
+    np.testing.assert_array_equal(there["exits"], here["exits"])
+    for name, expected in here.items():
+        if name.startswith("step/"):
+            assert np.abs(there[name] - expected).max() <= STEP_TOLERANCE, name
+        elif name != "exits":
+            np.testing.assert_array_equal(there[name].argmax(-1), expected.argmax(-1), name)
+            worst = np.abs(there[name] - expected).max() / np.abs(expected).max()
+            assert worst <= INT8_TOLERANCE, name
