@@ -43,7 +43,8 @@ def lloyd(values: NDArray[Any], bits: int, iterations: int = 25) -> NDArray[np.f
     quantiles = ordered[ranks.astype(np.int64)].astype(np.float64)
     moments = _Moments.of(ordered)
     fits = [moments.refine(start, iterations) for start in (even, quantiles)]
-    return min(fits, key=moments.error).astype(np.float32)
+    best = min(fits, key=moments.error).astype(np.float32)
+    return np.clip(best, ordered[0], ordered[-1])  # linspace may round past its own end
 
 
 def assign(values: NDArray[Any], centers: NDArray[np.float32]) -> NDArray[np.uint8]:

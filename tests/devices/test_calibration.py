@@ -44,12 +44,12 @@ def test_a_board_s_speed_is_found_from_its_timings() -> None:
 
 def test_noise_widens_the_uncertainty_and_hardly_moves_the_prediction() -> None:
     quiet = calibrate(DeviceProfile("", timings=timings()))
-    noisy = calibrate(DeviceProfile("", timings=timings(0.15)))
+    noisy = calibrate(DeviceProfile("", timings=timings(0.4)))
     assert quiet
     assert noisy
     assert noisy.step_sigma > quiet.step_sigma
     found = cost.train_step_ms(DIGITS, 6, 1, 8, 16, replace(RATES, measured=noisy)).value
-    assert found == pytest.approx(cost.train_step_ms(DIGITS, 6, 1, 8, 16, RATES).value, rel=0.25)
+    assert found == pytest.approx(cost.train_step_ms(DIGITS, 6, 1, 8, 16, RATES).value, rel=0.5)
 
 
 def test_too_few_timings_leave_the_prior() -> None:
