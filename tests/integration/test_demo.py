@@ -30,7 +30,13 @@ def reefleet(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=interruptible,
     )
+
+
+def interruptible() -> None:
+    """Undo the ignored SIGINT that a test run in the background would pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def processes_below(folder: Path, *words: str) -> list[int]:
