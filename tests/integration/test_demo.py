@@ -25,18 +25,13 @@ MEMORY_OF_THE_SMALLEST_MIB = 180
 
 def reefleet(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "reefleet", *arguments],
+        # A test run in the background ignores SIGINT and would pass that on.
+        ["env", "--default-signal=INT", sys.executable, "-m", "reefleet", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=interruptible,
     )
-
-
-def interruptible() -> None:
-    """Undo the ignored SIGINT that a test run in the background would pass on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def processes_below(folder: Path, *words: str) -> list[int]:
