@@ -92,7 +92,7 @@ def report(demo: Demo, played: Played) -> str:
             "Shared model by exit, on the boards of full depth: "
             + ", ".join(f"{depth}: {accuracy:.1%}" for depth, accuracy in exits)
             + ".",
-            f"{demo.rounds} rounds in {played.fleet_seconds:.0f} s, {played.seconds:.0f} s in all.",
+            f"Rounds: {demo.rounds} in {played.fleet_seconds:.0f} s; {played.seconds:.0f} s in all.",
             f"Files: a bundle a device, digits and accuracy.png in {demo.out}{kept}.",
             f"Try: reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}",
         ]

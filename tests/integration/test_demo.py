@@ -26,7 +26,7 @@ MEMORY_OF_THE_SMALLEST_MIB = 180
 def reefleet(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         # A test run in the background ignores SIGINT and would pass that on.
-        ["env", "--default-signal=INT", sys.executable, "-m", "reefleet", *arguments],
+        ["/usr/bin/env", "--default-signal=INT", sys.executable, "-m", "reefleet", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
