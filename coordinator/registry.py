@@ -31,6 +31,7 @@ from reefleet.rpc.identity import (
 logger = logging.getLogger(__name__)
 
 TOKEN_BYTES = 32
+MARK = "rf_"  # so that none starts with a hyphen, and scanners know a leaked one
 MAX_USES = 10_000
 LONGEST_TTL_S = 365 * 86400.0
 _DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -64,7 +65,7 @@ def new_token(store: Store, device_id: str, ttl_s: float, clock: Clock, uses: in
     if not 0 < ttl_s <= LONGEST_TTL_S:
         msg = f"a token cannot be good for {ttl_s:.0f} s; give more than 0 and at most a year"
         raise InputError(msg)
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = MARK + secrets.token_urlsafe(TOKEN_BYTES)
     store.add_token(Token(_digest(token.encode()), device_id, clock.wall() + ttl_s, uses))
     return token
 

@@ -84,6 +84,7 @@ def report(demo: Demo, played: Played) -> str:
     personal = sum(result.personal_accuracy for result in results) / len(results)
     exits = zip(CONTRACT.spec.exits, by_exit(results), strict=False)
     kept = f", states and logs in {demo.out / RUN_FOLDER}" if demo.keep else ""
+    spent = f"{played.fleet_seconds:.0f} s; {played.seconds:.0f} s in all"
     return "\n".join(
         [
             table(results),
@@ -92,7 +93,7 @@ def report(demo: Demo, played: Played) -> str:
             "Shared model by exit, on the boards of full depth: "
             + ", ".join(f"{depth}: {accuracy:.1%}" for depth, accuracy in exits)
             + ".",
-            f"Rounds: {demo.rounds} in {played.fleet_seconds:.0f} s; {played.seconds:.0f} s in all.",
+            f"Rounds: {demo.rounds}, {spent}.",
             f"Files: a bundle a device, digits and accuracy.png in {demo.out}{kept}.",
             f"Try: reefleet edge infer {demo.out / BOARDS[0]} {demo.out / 'digits' / '7.png'}",
         ]

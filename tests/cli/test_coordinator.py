@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -147,7 +148,7 @@ def test_the_fleet_is_operated_over_the_wire(
         return capsys.readouterr().out
 
     token = said("token", "new", "--device", "shed-2", "--ttl", "2h")
-    assert len(token.strip()) == 43
+    assert re.fullmatch(r"rf_[\w-]{43}", token.strip())
     found = json.loads(said("token", "new", "--uses", "5", "--json"))
     assert set(found) == {"token", "expires_at"}
     said("pause")

@@ -53,6 +53,7 @@ def test_only_the_digest_of_a_token_is_kept(
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert token.encode() not in kept
     assert len(token) >= 43
+    assert token.startswith("rf_")  # a shell would take a leading hyphen for an option
 
 
 def test_a_wrong_token_is_refused_and_changes_nothing(
