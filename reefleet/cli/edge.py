@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ENROLL_EXAMPLE = """\
 example:
-  reefleet edge enroll --server 192.168.1.10:7700 --ca ca.crt --token 3f9c... \\
+  reefleet edge enroll --server 192.168.1.10:8471 --ca ca.pem --token rf_3f9c... \\
       --state /var/lib/reefleet --board rpi-4b
 """
 RUN_EXAMPLE = """\

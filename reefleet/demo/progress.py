@@ -80,9 +80,13 @@ def frame(moment: Moment, elapsed_s: float) -> list[str]:
 
 
 def plain(moment: Moment, elapsed_s: float) -> str:
-    """Give one line: when, what, how far, and each device's accuracy where it is known."""
-    known = [line for line in moment.devices if line.accuracy is not None]
-    figures = ", ".join(f"{line.device} {line.accuracy:.1%}" for line in known)
+    """Give one line: what, when, how far, and each device's loss and accuracy where known."""
+    figures = ", ".join(
+        f"{line.device} {line.accuracy:.1%}" + ("" if line.loss is None else f" ({line.loss:.2f})")
+        for line in moment.devices
+        if line.accuracy is not None
+    )
+    figures = figures and f"accuracy (loss) {figures}"
     return f"{moment.phase}, {_times(moment, elapsed_s)}" + (f"; {figures}" if figures else "")
 
 
