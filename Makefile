@@ -17,6 +17,7 @@ demo: $(STAMP)
 	@$(BIN)/reefleet demo $(ARGS)
 
 test: $(STAMP)
+	@scripts/debian-packages
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-arm: $(STAMP)
