@@ -9,6 +9,8 @@ from typing import Any
 from reefleet.errors import ConfigError
 
 UPLOAD_CODECS = ("float32", "float16", "int8", "codebook4", "codebook2")
+TRAINED_SETS = ("full", "frozen", "lora", "ssf", "adapters")
+_OPTIONAL = ("why", "layer_bits", "trained", "local_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,10 @@ class SubmodelPlan:
     """One device's share of the model; made by the coordinator's planner, obeyed by the client.
 
     `models` is 2 where the device can bear QuPeD's personal model beside the shared one while it
-    trains, 1 where the personal model is fitted after the last round. `why` explains the choice.
+    trains, 1 where the personal model is fitted after the last round. `layer_bits` gives each
+    quantized tensor its own bit-width, in the order of `reefleet.model.quantized_tensors`; empty
+    means `bits` for all of them. `trained` names the tensors that training moves and the device
+    sends; `local_steps` ends a round's training early, 0 does not. `why` explains the choice.
     """
 
     exit_depth: int
@@ -26,6 +31,9 @@ class SubmodelPlan:
     models: int
     codec: str
     why: tuple[str, ...] = ()
+    layer_bits: tuple[int, ...] = ()
+    trained: str = "full"
+    local_steps: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that no device can obey."""
@@ -36,6 +44,9 @@ class SubmodelPlan:
             "local_epochs": 1 <= self.local_epochs <= 1000,
             "models": self.models in {1, 2},
             "codec": self.codec in UPLOAD_CODECS,
+            "layer_bits": all(1 <= bits <= 8 for bits in self.layer_bits),
+            "trained": self.trained in TRAINED_SETS,
+            "local_steps": 0 <= self.local_steps <= 1_000_000,
         }
         for name, good in checks.items():
             if not good:
@@ -49,14 +60,15 @@ class SubmodelPlan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for manifests and the store."""
-        return {**asdict(self), "why": list(self.why)}
+        return {**asdict(self), "why": list(self.why), "layer_bits": list(self.layer_bits)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> SubmodelPlan:
         """Read what `to_json` wrote; raises ConfigError naming an unknown or missing key."""
         known = {f.name for f in fields(cls)}
         for name in sorted(set(values) ^ known):
-            if name != "why":
+            if name not in known or name not in _OPTIONAL:
                 msg = f"plan key {name!r} is {'unknown' if name in values else 'missing'}"
                 raise ConfigError(msg)
-        return cls(**{**values, "why": tuple(values.get("why", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("why", "layer_bits")}
+        return cls(**{**values, **lists})

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmodelPlan(_message.Message):
-    __slots__ = ("exit_depth", "bits", "batch_size", "local_epochs", "models", "codec", "why")
+    __slots__ = ("exit_depth", "bits", "batch_size", "local_epochs", "models", "codec", "why", "layer_bits", "trained", "local_steps")
     EXIT_DEPTH_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -14,6 +14,9 @@ class SubmodelPlan(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CODEC_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    LAYER_BITS_FIELD_NUMBER: _ClassVar[int]
+    TRAINED_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     exit_depth: int
     bits: int
     batch_size: int
@@ -21,7 +24,10 @@ class SubmodelPlan(_message.Message):
     models: int
     codec: str
     why: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, exit_depth: _Optional[int] = ..., bits: _Optional[int] = ..., batch_size: _Optional[int] = ..., local_epochs: _Optional[int] = ..., models: _Optional[int] = ..., codec: _Optional[str] = ..., why: _Optional[_Iterable[str]] = ...) -> None: ...
+    layer_bits: _containers.RepeatedScalarFieldContainer[int]
+    trained: str
+    local_steps: int
+    def __init__(self, exit_depth: _Optional[int] = ..., bits: _Optional[int] = ..., batch_size: _Optional[int] = ..., local_epochs: _Optional[int] = ..., models: _Optional[int] = ..., codec: _Optional[str] = ..., why: _Optional[_Iterable[str]] = ..., layer_bits: _Optional[_Iterable[int]] = ..., trained: _Optional[str] = ..., local_steps: _Optional[int] = ...) -> None: ...
 
 class DeviceProfile(_message.Message):
     __slots__ = ("board", "memory_available_mib", "cores", "storage_free_bytes", "runtimes", "isa", "train_samples", "model", "cpu", "system", "memory_total_mib", "memory_limit_mib", "cpus", "network_mbps", "wired", "storage_read_mbs", "storage_write_mbs", "conditions", "threads", "timings", "taken_at", "signature")

@@ -53,6 +53,9 @@ def plan_to_pb(plan: SubmodelPlan) -> plan_pb2.SubmodelPlan:
         models=plan.models,
         codec=plan.codec,
         why=plan.why,
+        layer_bits=plan.layer_bits,
+        trained=plan.trained,
+        local_steps=plan.local_steps,
     )
 
 
@@ -67,6 +70,9 @@ def plan_from_pb(message: plan_pb2.SubmodelPlan) -> SubmodelPlan:
             models=message.models,
             codec=message.codec,
             why=tuple(message.why),
+            layer_bits=tuple(message.layer_bits),
+            trained=message.trained or "full",
+            local_steps=message.local_steps,
         )
 
 
