@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import random
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +14,21 @@ from typing import Any
 
 from edge_client import folder
 from reefleet.blobs import write_atomic
-from reefleet.errors import DamagedFile, InputError, MissingFile, NotEnrolled, WireError
+from reefleet.errors import (
+    CoordinatorUnavailable,
+    DamagedFile,
+    InputError,
+    MissingFile,
+    NotEnrolled,
+    WireError,
+)
+from reefleet.invitation import Invitation
+from reefleet.retry import Retry
 from reefleet.rpc import identity
 from reefleet.rpc.identity import Identity
 from reefleet.rpc.limits import CALL_TIMEOUT_S
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "identity"
 CERTIFICATE_FILE = "device.crt"
@@ -22,6 +36,7 @@ KEY_FILE = "device.key"
 CA_FILE = "ca.crt"
 FACTS_FILE = "enrollment.json"
 MANIFEST_KEY_BYTES = 32
+PATIENCE = Retry(base_s=0.5, ceiling_s=30.0, total_s=600.0)  # of a board that boots first
 MAX_CERTIFICATE_BYTES = 64 << 10
 _DEVICE_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
@@ -44,7 +59,7 @@ class Request:
     """What an operator gives to enroll a device."""
 
     server: str  # "host:port" of the enrollment service
-    ca: Path
+    ca: bytes  # PEM
     token: str
     board: str
 
@@ -53,7 +68,7 @@ def enroll(request: Request, state: Path, *, force: bool = False) -> Enrollment:
     """Trade the token for a certificate and keep both below `state`; the key never leaves.
 
     Raises InputError where the folder holds an identity already and `force` is not given,
-    MissingFile, NotEnrolled or Rejected (token), CoordinatorUnavailable, TlsFailure.
+    NotEnrolled or Rejected (token), CoordinatorUnavailable, TlsFailure.
     """
     target = state / FOLDER
     folder.recover(target)
@@ -61,9 +76,8 @@ def enroll(request: Request, state: Path, *, force: bool = False) -> Enrollment:
         msg = f"{state} already holds a device's identity; give --force to replace it"
         raise InputError(msg)
     host = _host(request.server)
-    ca = _read(request.ca, "the CA file")
     key = identity.new_key()
-    answer = _ask(request, ca, key)
+    answer = _ask(request, key)
     if not 0 < answer.fleet_port < 1 << 16 or len(answer.manifest_key) != MANIFEST_KEY_BYTES:
         msg = f"the coordinator at {request.server} answered without a usable port and manifest key"
         raise WireError(msg)
@@ -73,13 +87,37 @@ def enroll(request: Request, state: Path, *, force: bool = False) -> Enrollment:
         board=request.board,
         address=f"{host}:{answer.fleet_port}",
         manifest_key=answer.manifest_key,
-        identity=Identity(identity.certificate_pem(answer.certificate), key, ca),
+        identity=Identity(identity.certificate_pem(answer.certificate), key, request.ca),
         issued_at=facts.issued_at,
         life_s=facts.ends_at - facts.issued_at,
     )
     state.mkdir(parents=True, exist_ok=True)
     _write(target, enrolled)
     return enrolled
+
+
+def join(invitation: Invitation, board: str, state: Path) -> None:
+    """Enroll with an invitation unless `state` holds an identity; waits for the coordinator.
+
+    Raises as `enroll`; CoordinatorUnavailable only after `PATIENCE` has run out.
+    """
+    folder.recover(state / FOLDER)
+    if (state / FOLDER).exists():
+        return
+    request = Request(invitation.server, invitation.ca.encode(), invitation.token, board)
+    delays = PATIENCE.delays(random.Random())  # noqa: S311 - jitter, not a secret
+    while True:
+        try:
+            enrolled = enroll(request, state)
+        except CoordinatorUnavailable as error:  # noqa: PERF203
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            logger.warning("waiting for the coordinator", extra={"reason": str(error)})
+            time.sleep(delay)
+        else:
+            logger.info("enrolled", extra={"device": enrolled.device_id})
+            return
 
 
 def load(state: Path) -> Enrollment:
@@ -109,6 +147,15 @@ def load(state: Path) -> Enrollment:
         raise DamagedFile(msg) from error
 
 
+def read_ca(path: Path) -> bytes:
+    """The fleet's CA certificate, PEM; raises MissingFile."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"the CA file {path} cannot be read: {error.strerror}"
+        raise MissingFile(msg) from error
+
+
 def renewed(state: Path, enrolled: Enrollment, key: bytes, certificate: bytes) -> Enrollment:
     """Keep a renewed certificate (DER) and its key in place of the former, whole or not at all.
 
@@ -133,14 +180,14 @@ def renewed(state: Path, enrolled: Enrollment, key: bytes, certificate: bytes) -
     return after
 
 
-def _ask(request: Request, ca: bytes, key: bytes) -> Any:
+def _ask(request: Request, key: bytes) -> Any:
     from reefleet.rpc import channel, status
     from reefleet.v1 import fleet_pb2, fleet_pb2_grpc
 
     message = fleet_pb2.EnrollRequest(
         token=request.token, certificate_request=identity.certificate_request(key)
     )
-    opened = channel.enrollment_channel(request.server, ca)
+    opened = channel.enrollment_channel(request.server, request.ca)
     with opened, status.translated(request.server):
         stub = fleet_pb2_grpc.EnrollmentServiceStub(opened)
         answer = stub.Enroll(message, timeout=CALL_TIMEOUT_S)
@@ -174,11 +221,3 @@ def _host(server: str) -> str:
         msg = f"--server is {server!r}; it must be HOST:PORT"
         raise InputError(msg)
     return host
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"{what} {path} cannot be read: {error.strerror}"
-        raise MissingFile(msg) from error

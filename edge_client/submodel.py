@@ -15,7 +15,7 @@ from edge_client.config import Calibration
 from edge_client.inference import MANIFEST_FILE, EarlyExitModel
 from reefleet.blobs import sha256_hex, write_atomic
 from reefleet.datasets.pack import Part, normalize
-from reefleet.errors import TensorMismatch
+from reefleet.errors import TensorMismatch, WireError
 from reefleet.learning import thresholds
 from reefleet.model import tensor_shapes
 from reefleet.wire import codebook
@@ -23,6 +23,7 @@ from reefleet.wire.manifest import FileEntry, SubmodelBundle, submodel_from_byte
 from reefleet.wire.tensors import CodebookTensor, EncodedTensor, Float32Tensor, pack_tensors
 
 WEIGHTS_FILE = "weights.rft"
+BEFORE = ".before"
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -100,8 +101,37 @@ def calibrate(
 
 
 def publish(target: Path) -> None:
-    """Put the built bundle at `target` in place of the one before."""
-    folder.publish(target)
+    """Put the built bundle at `target`; the one before is kept beside it for a way back.
+
+    What the same work built earlier, before a crash, is no way back and is dropped.
+    """
+    built, in_place = origin_of(folder.building(target)), origin_of(target)
+    is_repeated = built is not None and built == in_place
+    folder.publish(target, None if is_repeated else before(target))
+
+
+def discard(target: Path) -> None:
+    """Drop what was built; the bundle at `target` stays."""
+    folder.discard(target)
+
+
+def bring_back(target: Path) -> None:
+    """Exchange the bundle at `target` with the one that it replaced."""
+    folder.swap(target, before(target))
+
+
+def before(target: Path) -> Path:
+    """Where the bundle lies that the one at `target` replaced."""
+    return target.with_name(target.name + BEFORE)
+
+
+def origin_of(bundle: Path) -> Origin | None:
+    """Where the bundle in this folder comes from; None where there is none to be read."""
+    try:
+        told = submodel_from_bytes((bundle / MANIFEST_FILE).read_bytes()).provenance
+        return Origin(told["device"], int(told["base_version"]), told["lease"])
+    except (OSError, WireError, KeyError, ValueError):
+        return None
 
 
 def _encoded(bundle: Bundle, state: Arrays) -> dict[str, EncodedTensor]:

@@ -8,6 +8,11 @@ from reefleet.plan import SubmodelPlan
 
 FEDERATE = "federate"
 PERSONALIZE = "personalize"
+DEPLOY = "deploy"
+
+INSTALLED = "installed"  # what became of a deployment
+RESTORED = "restored"
+KEPT = "kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,12 @@ class Task:
     signature: bytes
     weights: Artifact
     deadline_s: int
+    turn: int = 0
+
+    @property
+    def program(self) -> str:
+        """Name of the bundle's program that does this work."""
+        return PERSONALIZE if self.kind == DEPLOY else self.kind
 
 
 @dataclass(frozen=True, slots=True)

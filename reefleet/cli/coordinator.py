@@ -40,6 +40,7 @@ def add_parser(subparsers: Subparsers[Any]) -> None:
     )
     serve.add_argument("directory", metavar="DIR", type=Path, help="made by init")
     _add_backup(verbs)
+    _add_mqtt_acl(verbs)
     VERBS.update(add_verbs(verbs))
 
 
@@ -59,19 +60,41 @@ def _add_init(verbs: Any) -> None:
     init.add_argument("--fleet", default="fleet", metavar="NAME", help="name of the fleet")
     init.add_argument("--contract", type=Path, metavar="FILE", help="the model contract (JSON)")
     init.add_argument(
-        "--public-data", type=Path, metavar="FILE", help="pretrain the first model on this npz"
+        "--public-data",
+        type=Path,
+        metavar="FILE",
+        help="pretrain the first model on this npz; without --contract the model follows from it",
+    )
+    init.add_argument(
+        "--invite",
+        type=int,
+        metavar="N",
+        help="write invitation.json, which lets N new devices in within a day",
+    )
+    init.add_argument(
+        "--host", default="", metavar="HOST", help="where devices reach this machine (its name)"
     )
 
 
 def _init(options: argparse.Namespace) -> int:
     from coordinator.folder import create
+    from coordinator.invitations import invite
 
     folder = create(options.directory, options.fleet, options.contract, options.public_data)
-    contract = "" if options.contract else f"put the model's contract at {folder.contract}\n"
-    sys.stdout.write(
-        f"{contract}settings: {folder.config}\nauthority, to copy to each device: "
-        f"{folder.ca_cert}\nnext: reefleet coordinator serve {folder.root}\n"
-    )
+    is_there = folder.contract.is_file()
+    lines = [
+        "" if is_there else f"put the model's contract at {folder.contract}",
+        f"settings: {folder.config}",
+        f"authority, to copy to each device: {folder.ca_cert}",
+    ]
+    if options.invite is not None:
+        invite(folder, options.invite, options.host).write(folder.invitation)
+        lines.append(
+            f"invitation of {options.invite} devices, secret: {folder.invitation}\n"
+            f"on each: reefleet edge run --join {folder.invitation.name} --state state --data FILE"
+        )
+    lines.append(f"next: reefleet coordinator serve {folder.root}")
+    sys.stdout.write("".join(f"{line}\n" for line in lines if line))
     return 0
 
 
@@ -110,6 +133,44 @@ def _add_backup(verbs: Any) -> None:
         add_folder(parser, "the coordinator's folder")
 
 
+def _add_mqtt_acl(verbs: Any) -> None:
+    broker = verbs.add_parser(
+        "mqtt-acl",
+        help="write a mosquitto's configuration, certificate and access rules",
+        description=(
+            "Write what a mosquitto needs to be the fleet's broker: each device is known by its "
+            "certificate and\nreads and writes its own topics only. Run it again after a "
+            "revocation, and send mosquitto SIGHUP.\nWorks on the folder itself, on the "
+            "coordinator's machine."
+        ),
+        epilog="example:\n  reefleet coordinator mqtt-acl --dir fleet --out /etc/reefleet-mqtt",
+    )
+    add_folder(broker, "the coordinator's folder")
+    broker.add_argument("--out", type=Path, metavar="OUT", help="where to write (DIR/mqtt)")
+
+
+def _mqtt_acl(options: argparse.Namespace) -> int:
+    from coordinator.broker import DEFAULT_PORT, lay_down
+    from coordinator.config import read_config
+    from coordinator.folder import Folder
+    from coordinator.state import state_address
+    from coordinator.store import Store
+
+    folder, config = Folder(options.dir), read_config(options.dir)
+    store = Store(state_address(folder, config))
+    try:
+        revoked = store.revoked()
+    finally:
+        store.close()
+    paths = lay_down(folder, config, options.out or options.dir / "mqtt", revoked)
+    off = "" if config.mqtt.port else f"set port = {DEFAULT_PORT} under [mqtt] in {folder.config}\n"
+    sys.stdout.write(
+        f"access rules: {paths.rules} ({len(revoked)} revoked)\n{off}"
+        f"next: mosquitto -c {paths.config}\n"
+    )
+    return 0
+
+
 def _backup(options: argparse.Namespace) -> int:
     from coordinator import backup
 
@@ -135,4 +196,5 @@ VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "serve": _serve,
     "backup": _backup,
     "restore": _restore,
+    "mqtt-acl": _mqtt_acl,
 }

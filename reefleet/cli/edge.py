@@ -19,6 +19,7 @@ example:
 RUN_EXAMPLE = """\
 example:
   reefleet edge run --state /var/lib/reefleet --data digits.npz --until-finished
+  reefleet edge run --join invitation.json --state /var/lib/reefleet --data digits.npz
 
 settings: STATE/edge.toml, then REEFLEET_EDGE_... variables, then these flags
 """
@@ -71,7 +72,11 @@ def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
         description="Work for the coordinator: the resident client of an enrolled device.",
         epilog=RUN_EXAMPLE,
     )
-    parser.add_argument("--state", required=True, type=Path, help="folder that enroll wrote")
+    parser.add_argument("--state", required=True, type=Path, help="folder for identity and state")
+    parser.add_argument(
+        "--join", type=Path, metavar="FILE", help="enroll first with this invitation, if need be"
+    )
+    parser.add_argument("--board", default="", help="with --join: board id (default: probe)")
     parser.add_argument("--data", type=Path, help=".npz with this device's images and labels")
     parser.add_argument("--threads", type=int, help="threads of a graph (default: 1)")
     parser.add_argument(
@@ -100,11 +105,12 @@ def _add_infer(commands: argparse._SubParsersAction[Any]) -> None:
 
 def _enroll(options: argparse.Namespace) -> int:
     from devices import catalog
-    from edge_client.enrollment import Request, enroll
+    from edge_client.enrollment import Request, enroll, read_ca
 
     if options.board:
         catalog.find(options.board)  # a misspelt board should fail here, not in the planner
-    request = Request(options.server, options.ca, options.token, options.board)
+    ca = read_ca(options.ca)
+    request = Request(options.server, ca, options.token, options.board)
     enrolled = enroll(request, options.state, force=options.force)
     facts = {"device": enrolled.device_id, "fleet": enrolled.address, "state": str(options.state)}
     sys.stdout.write(json.dumps(facts) + "\n")
@@ -116,6 +122,9 @@ def _run(options: argparse.Namespace) -> int:
     from edge_client.start import serve
     from reefleet.settings import load
 
+    if options.join:
+        _join(options)
+
     file = options.state / SETTINGS_FILE
     flags = {
         "state": options.state,
@@ -125,6 +134,16 @@ def _run(options: argparse.Namespace) -> int:
     }
     serve(load(EdgeConfig, file if file.exists() else None, ENV_PREFIX, flags))
     return 0
+
+
+def _join(options: argparse.Namespace) -> None:
+    from devices import catalog
+    from edge_client.enrollment import join
+    from reefleet import invitation
+
+    if options.board:
+        catalog.find(options.board)
+    join(invitation.read(options.join), options.board, options.state)
 
 
 def _infer(options: argparse.Namespace) -> int:

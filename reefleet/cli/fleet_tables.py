@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import MutableMapping, MutableSequence, Sequence
+from functools import lru_cache
 from typing import Any
 
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from reefleet.cli.duration import ago
@@ -19,17 +21,23 @@ _KIB = 1024
 def plain(message: Message) -> dict[str, Any]:
     """The message as JSON values under its own field names; what is unset or not finite is null."""
     values: dict[str, Any] = {}
-    for field in message.DESCRIPTOR.fields:
-        value = getattr(message, field.name)
+    for name, field, may_be_unset in _fields(message.DESCRIPTOR):
+        value = getattr(message, name)
         if isinstance(value, MutableMapping):
-            values[field.name] = dict(value)
+            values[name] = dict(value)
         elif isinstance(value, MutableSequence):
-            values[field.name] = [_plain(field, item) for item in value]
-        elif field.has_presence and not message.HasField(field.name):
-            values[field.name] = None
+            values[name] = [_plain(field, item) for item in value]
+        elif may_be_unset and not message.HasField(name):
+            values[name] = None
         else:
-            values[field.name] = _plain(field, value)
+            values[name] = _plain(field, value)
     return values
+
+
+@lru_cache(maxsize=64)
+def _fields(described: Descriptor) -> tuple[tuple[str, FieldDescriptor, bool], ...]:
+    # Asked for once a kind of message: lists of ten thousand are printed.
+    return tuple((field.name, field, field.has_presence) for field in described.fields)
 
 
 def status(found: pb.GetStatusResponse) -> list[str]:
@@ -41,13 +49,18 @@ def status(found: pb.GetStatusResponse) -> list[str]:
     states = (
         f"{counts.enrolled} enrolled, {counts.ready} ready, {counts.present} present, "
         f"{counts.failed} failed, {counts.revoked} revoked"
+        + (f", {counts.online} online" if counts.HasField("online") else "")
     )
     lines = [
         f"fleet {found.fleet}: {found.phase}{paused}, {closed}{version}",
         f"devices: {states}; a round needs {found.min_devices}",
     ]
+    if found.trouble:
+        lines.append(f"TROUBLE: {found.trouble}")
     if found.rounds:
         lines += ["", *rounds(found.rounds)]
+    if found.HasField("deployment"):
+        lines += ["", *deployments([found.deployment])]
     lines += [
         f"refused: {refusal.device_id}, round {refusal.round}: {refusal.reason}"
         for refusal in found.refusals
@@ -91,6 +104,8 @@ def device(found: pb.GetDeviceResponse, done: Sequence[pb.Work], now: float) -> 
         )
     if done:
         lines += ["", *work(done)]
+    if found.HasField("vitals"):
+        lines.append(_vitals(found.vitals, now))
     lines += [f"refused in round {refusal.round}: {refusal.reason}" for refusal in found.refusals]
     return lines
 
@@ -149,6 +164,68 @@ def versions(found: Sequence[pb.VersionSummary]) -> list[str]:
         for one in found
     ]
     return table(rows)
+
+
+def plans(found: Sequence[pb.DeviceSummary]) -> list[str]:
+    """One line a device that has a plan, and what the fleet comes to."""
+    head = ("device", "board", "depth", "bits", "batch", "epochs", "steps", "models", "trained")
+    rows = [(*head, "codec")]
+    planned = [device for device in found if device.HasField("plan")]
+    for device in planned:
+        plan = device.plan
+        rows.append(
+            (
+                device.device_id,
+                device.board or "-",
+                str(plan.exit_depth),
+                ",".join(map(str, plan.layer_bits)) or str(plan.bits),
+                str(plan.batch_size),
+                str(plan.local_epochs),
+                str(plan.local_steps or "-"),
+                str(plan.models),
+                plan.trained or "full",
+                plan.codec,
+            )
+        )
+    without = [device for device in found if not device.HasField("plan")]
+    lines = table(rows)
+    lines += [f"no plan: {one.device_id} {one.failure}".rstrip() for one in without]
+    return [*lines, "`reefleet coordinator device ID` says why a device has its plan"]
+
+
+def deployments(found: Sequence[pb.Deployment]) -> list[str]:
+    """One line a deployment."""
+    head = ("deployment", "version", "before", "state", "devices", "took it", "kept theirs")
+    rows = [(*head, "accuracy", "before it")]
+    for one in found:
+        state = f"{one.state}, rollback" if one.is_rollback else one.state
+        rows.append(
+            (
+                str(one.number),
+                str(one.version),
+                str(one.previous) if one.HasField("previous") else "-",
+                f"{state} ({one.reason})" if one.reason else state,
+                str(one.devices),
+                str(one.installed + one.restored),
+                str(one.kept),
+                _share(one.accuracy) if one.HasField("accuracy") else "-",
+                _share(one.accuracy_before) if one.HasField("accuracy_before") else "-",
+            )
+        )
+    return table(rows)
+
+
+def _vitals(told: pb.Vitals, now: float) -> str:
+    values = {
+        "temperature": f"{told.temperature_c} C" if told.HasField("temperature_c") else "",
+        "throttled": "yes" if told.throttled else "",
+        "free memory": f"{told.memory_available_mib} MiB" if told.memory_available_mib else "",
+        "client": f"{told.resident_mib} MiB" if told.resident_mib else "",
+        "answers": f"{told.answer_ms:.2f} ms" if told.HasField("answer_ms") else "",
+    }
+    said = ", ".join(f"{name} {value}" for name, value in values.items() if value)
+    at = f", {ago(now - told.told_at)} ago: {told.doing}" if told.told_at else ""
+    return f"broker: {'online' if told.online else 'offline'}{at}" + (f", {said}" if said else "")
 
 
 def _plan(device: pb.DeviceSummary) -> tuple[str, str, str]:

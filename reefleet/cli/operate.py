@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reefleet.cli import views
 from reefleet.cli.duration import duration
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
 
 FOLDER_VARIABLE = "REEFLEET_DIR"
 DEFAULT_FOLDER = "/var/lib/reefleet"
-WATCH_S = 2.0
-UP_AND_CLEAR = "\x1b[{lines}A\x1b[J"
 
 Verb = Callable[["OperatorLine", argparse.Namespace], None]
 
@@ -35,26 +32,59 @@ def add_verbs(verbs: Any) -> dict[str, Callable[[argparse.Namespace], int]]:
         _add_line(parser)
         return parser
 
-    status = add("status", _status, "show how the run goes", " --watch")
-    status.add_argument("--watch", action="store_true", help=f"again every {WATCH_S:.0f} s")
-    add("devices", _devices, "list all devices", " --json")
-    device = add("device", _device, "show one device: plan, profile, work", " shed-2")
+    _add_views(add)
+    _add_actions(add)
+    _add_token(verbs, table)
+    return {name: _runner(verb) for name, verb in table.items()}
+
+
+def _add_views(add: Callable[[str, Verb, str, str], Any]) -> None:
+    def view(name: str, look: views.Look, text: str, example: str = "") -> Any:
+        parser = add(name, _shown(look), text, example)
+        again = f"again every {views.WATCH_S:.0f} s"
+        parser.add_argument("--watch", action="store_true", help=again)
+        return parser
+
+    def newest(name: str, look: views.Look, text: str) -> None:
+        parser = view(name, look, text, " --last 50")
+        parser.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
+
+    view("status", views.status, "show how the run goes", " --watch")
+    view("devices", views.devices, "list all devices", " --json")
+    device = view("device", views.device, "show one device: plan, profile, work", " shed-2")
     device.add_argument("device", metavar="ID")
-    rounds = add("rounds", _rounds, "list the newest rounds", " --last 50")
-    rounds.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
-    one = add("round", _round, "show one round and the work of each device", " 3")
+    view("plan", views.plan, "show what every device holds and does", " --json")
+    newest("rounds", views.rounds, "list the newest rounds")
+    one = view("round", views.one_round, "show one round and the work of each device", " 3")
     one.add_argument("round", metavar="N", type=int)
-    versions = add("versions", _versions, "list the newest versions of the model", " --last 5")
-    versions.add_argument("--last", type=int, default=20, metavar="N", help="how many (20)")
+    newest("versions", views.versions, "list the newest versions of the model")
+    newest("deployments", views.deployments, "list the newest deployments")
+
+
+def _add_actions(add: Callable[[str, Verb, str, str], Any]) -> None:
     add("pause", _pause, "hand out no new work; what is under way goes on", " --dir fleet")
     add("resume", _resume, "hand out work again", " --dir fleet")
+    deploy = add(
+        "deploy",
+        _deploy,
+        "give devices a version; each tests it on its own data and keeps the better sub-model",
+        " 7 --canary 10%",
+    )
+    deploy.add_argument("version", metavar="VERSION", type=int)
+    deploy.add_argument(
+        "--canary",
+        type=_share,
+        default=1.0,
+        metavar="SHARE",
+        help="first to this share of the devices, 10%% or 0.1; to all once enough of them kept it",
+    )
+    back = "send the devices that took the newest deployment back to the version before"
+    add("rollback", _rollback, back, " --dir fleet")
     revoke = add("revoke", _revoke, "refuse a device's certificate from now on", " shed-2")
     revoke.add_argument("device", metavar="DEVICE")
     metrics = "write every figure that devices reported, one JSON object a line"
     export = add("export-metrics", _export_metrics, metrics, " --out run.jsonl")
     export.add_argument("--out", type=Path, metavar="FILE", help="instead of stdout")
-    _add_token(verbs, table)
-    return {name: _runner(verb) for name, verb in table.items()}
 
 
 def _add_token(verbs: Any, table: dict[str, Verb]) -> None:
@@ -74,6 +104,12 @@ def _add_token(verbs: Any, table: dict[str, Verb]) -> None:
     _add_line(new)
     new.add_argument("--device", default="device", metavar="ID", help="the device's name from now")
     new.add_argument("--uses", type=int, default=1, metavar="N", help="how many enrollments (1)")
+    new.add_argument(
+        "--invitation",
+        type=Path,
+        metavar="FILE",
+        help="write the token with address and CA for `reefleet edge run --join FILE`",
+    )
     new.add_argument("--ttl", type=duration, default="24h", help="how long it is good for (24h)")
 
 
@@ -107,78 +143,32 @@ def _runner(verb: Verb) -> Callable[[argparse.Namespace], int]:
     return run
 
 
-def _status(line: OperatorLine, options: argparse.Namespace) -> None:
-    from reefleet.cli import fleet_tables as tables
+def _shown(look: views.Look) -> Verb:
+    def run(line: OperatorLine, options: argparse.Namespace) -> None:
+        views.show(look, line, options)
+
+    return run
+
+
+def _deploy(line: OperatorLine, options: argparse.Namespace) -> None:
     from reefleet.v1 import operator_pb2 as pb
 
-    in_place = options.watch and not options.json and sys.stdout.isatty()
-    drawn = 0
-    while True:
-        found = line.ask("GetStatus", pb.GetStatusRequest())
-        lines = [_json(tables.plain(found))] if options.json else tables.status(found)
-        if drawn and in_place:
-            sys.stdout.write(UP_AND_CLEAR.format(lines=drawn))
-        _write(lines)
-        drawn = len(lines)
-        if not options.watch:
-            return
-        time.sleep(WATCH_S)
+    request = pb.DeployRequest(version=options.version, share=options.canary)
+    _begun(options, line.ask("Deploy", request).deployment)
 
 
-def _devices(line: OperatorLine, options: argparse.Namespace) -> None:
-    from reefleet.cli import fleet_tables as tables
+def _rollback(line: OperatorLine, options: argparse.Namespace) -> None:
     from reefleet.v1 import operator_pb2 as pb
 
-    found: list[Any] = []
-    while True:
-        after = found[-1].device_id if found else ""
-        answer = line.ask("ListDevices", pb.ListDevicesRequest(after=after))
-        found += answer.devices
-        if not answer.more:
-            break
-    _show(options, found, tables.devices(found, time.time()))
+    _begun(options, line.ask("Rollback", pb.RollbackRequest()).deployment)
 
 
-def _device(line: OperatorLine, options: argparse.Namespace) -> None:
+def _begun(options: argparse.Namespace, begun: Any) -> None:
     from reefleet.cli import fleet_tables as tables
-    from reefleet.v1 import operator_pb2 as pb
 
-    found = line.ask("GetDevice", pb.GetDeviceRequest(device_id=options.device))
-    work = list(_work(line, device_id=options.device))
-    if options.json:
-        values = {**tables.plain(found), "work": [tables.plain(one) for one in work]}
-        _write([_json(values)])
-    else:
-        _write(tables.device(found, work, time.time()))
-
-
-def _rounds(line: OperatorLine, options: argparse.Namespace) -> None:
-    from reefleet.cli import fleet_tables as tables
-    from reefleet.v1 import operator_pb2 as pb
-
-    found = line.ask("ListRounds", pb.ListRoundsRequest(last=options.last)).rounds
-    _show(options, found, tables.rounds(found))
-
-
-def _round(line: OperatorLine, options: argparse.Namespace) -> None:
-    from reefleet.cli import fleet_tables as tables
-    from reefleet.v1 import operator_pb2 as pb
-
-    found = line.ask("GetRound", pb.GetRoundRequest(number=options.round)).round
-    work = list(_work(line, number=options.round))
-    if options.json:
-        values = {**tables.plain(found), "work": [tables.plain(one) for one in work]}
-        _write([_json(values)])
-    else:
-        _write([*tables.rounds([found]), "", *tables.work(work)])
-
-
-def _versions(line: OperatorLine, options: argparse.Namespace) -> None:
-    from reefleet.cli import fleet_tables as tables
-    from reefleet.v1 import operator_pb2 as pb
-
-    found = line.ask("ListVersions", pb.ListVersionsRequest(last=options.last)).versions
-    _show(options, found, tables.versions(found))
+    look = "`reefleet coordinator deployments --watch` shows how it goes"
+    lines = [*tables.deployments([begun]), look]
+    views.write([_json(tables.plain(begun))] if options.json else lines)
 
 
 def _pause(line: OperatorLine, options: argparse.Namespace) -> None:
@@ -205,6 +195,8 @@ def _revoke(line: OperatorLine, options: argparse.Namespace) -> None:
 def _token_new(line: OperatorLine, options: argparse.Namespace) -> None:
     from reefleet.cli import fleet_tables as tables
     from reefleet.errors import InputError
+    from reefleet.invitation import Invitation
+    from reefleet.rpc.operator import authority, enrollment_address
     from reefleet.v1 import operator_pb2 as pb
 
     if options.uses < 1:
@@ -212,51 +204,39 @@ def _token_new(line: OperatorLine, options: argparse.Namespace) -> None:
         raise InputError(msg)
     request = pb.CreateTokenRequest(device_id=options.device, uses=options.uses, ttl_s=options.ttl)
     answer = line.ask("CreateToken", request)
-    _write([_json(tables.plain(answer)) if options.json else answer.token])
+    if options.invitation:
+        server = enrollment_address(options.dir, options.server)
+        ca = authority(options.dir).decode()
+        Invitation(server, ca, answer.token).write(options.invitation)
+    views.write([_json(tables.plain(answer)) if options.json else answer.token])
 
 
 def _export_metrics(line: OperatorLine, options: argparse.Namespace) -> None:
     from reefleet.cli import fleet_tables as tables
 
-    lines = (_json(tables.plain(work)) for work in _work(line))
+    lines = (_json(tables.plain(work)) for work in views.all_work(line))
     if options.out is None:
         for text in lines:
-            _write([text])
+            views.write([text])
         return
     with options.out.open("w", encoding="utf-8") as stream:
         stream.writelines(f"{text}\n" for text in lines)
 
 
-def _work(line: OperatorLine, number: int = 0, device_id: str = "") -> Iterator[Any]:
-    from reefleet.v1 import operator_pb2 as pb
-
-    after = ""
-    while True:
-        request = pb.ListWorkRequest(round=number, device_id=device_id, after=after)
-        answer = line.ask("ListWork", request)
-        yield from answer.work
-        if not answer.more:
-            return
-        after = answer.work[-1].lease
-
-
-def _show(options: argparse.Namespace, found: Sequence[Any], lines: list[str]) -> None:
-    from reefleet.cli import fleet_tables as tables
-
-    _write([_json([tables.plain(one) for one in found])] if options.json else lines)
-
-
 def _done(options: argparse.Namespace, text: str, **values: object) -> None:
-    _write([_json(values) if options.json else text])
+    views.write([_json(values) if options.json else text])
 
 
 def _json(values: object) -> str:
     return json.dumps(values, allow_nan=False)
 
 
-def _write(lines: Sequence[str]) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
+def _share(text: str) -> float:
+    number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    if not 0 < number <= 1:
+        msg = f"{text!r} is not a share above 0 and up to 100%"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def _sentence(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from reefleet import invitation
 from reefleet.cli import main
 
 CONTRACT = {
@@ -104,6 +105,7 @@ def test_a_coordinator_that_does_not_run_is_said_not_to(
 VERBS = [
     *("init", "serve", "status", "devices", "device", "rounds", "round", "versions"),
     *("pause", "resume", "revoke", "token", "export-metrics", "backup", "restore"),
+    *("plan", "deploy", "rollback", "deployments"),
 ]
 
 
@@ -140,7 +142,7 @@ def test_serve_takes_its_ports_again_after_a_kill(serving: Any) -> None:
 def test_the_fleet_is_operated_over_the_wire(
     serving: Any, fleet: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    serving()
+    _, line = serving()
     capsys.readouterr()
 
     def said(*arguments: str) -> str:
@@ -161,6 +163,27 @@ def test_the_fleet_is_operated_over_the_wire(
     assert said("rounds").startswith("round")
     assert said("versions").startswith("version")
     assert said("export-metrics") == ""
+    assert said("deployments").startswith("deployment")
+    assert json.loads(said("plan", "--json")) == []
+    letter = fleet / "shed.json"
+    token = said("token", "new", "--device", "shed", "--invitation", str(letter)).strip()
+    invited = invitation.read(letter)
+    assert invited.token == token
+    assert invited.ca.encode() == (fleet / "pki" / "ca.pem").read_bytes()
+    assert invited.server == f"127.0.0.1:{line['enrollment_port']}"
+
+
+@pytest.mark.integration
+def test_a_watched_view_is_shown_again_and_again(serving: Any, fleet: Path) -> None:
+    serving()
+    command = [sys.executable, "-m", "reefleet", "coordinator", "devices", "--dir", str(fleet)]
+    watching = subprocess.Popen([*command, "--watch", "--json"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert watching.stdout is not None
+        assert [watching.stdout.readline() for _ in range(2)] == ["[]\n", "[]\n"]
+    finally:
+        watching.kill()
+        watching.communicate()
 
 
 @pytest.mark.integration
@@ -174,6 +197,9 @@ def test_the_fleet_is_operated_over_the_wire(
         (["token", "new", "--uses", "0"], 65),
         (["token", "new", "--ttl", "9000d"], 65),
         (["token", "new", "--ttl", "soon"], 2),
+        (["deploy", "9"], 65),
+        (["deploy", "0", "--canary", "120%"], 2),
+        (["rollback"], 77),
     ],
 )
 def test_what_cannot_be_done_ends_with_its_code(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
-from edge_client.enrollment import FOLDER, KEY_FILE, Request, enroll, load
+from edge_client.enrollment import FOLDER, KEY_FILE, Request, enroll, join, load, read_ca
+from reefleet import invitation
 from reefleet.errors import DamagedFile, InputError, MissingFile, NotEnrolled, Rejected, WireError
+from reefleet.invitation import Invitation
 from reefleet.rpc import identity, status
 from reefleet.v1 import fleet_pb2, fleet_pb2_grpc
 
@@ -49,8 +52,7 @@ def office(tmp_path: Path) -> Iterator[SimpleNamespace]:
     fleet_pb2_grpc.add_EnrollmentServiceServicer_to_server(enroller, server)
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, certificate)]))
     server.start()
-    (tmp_path / "ca.crt").write_bytes(authority[0])
-    request = Request(f"127.0.0.1:{port}", tmp_path / "ca.crt", "token", "rpi-4b")
+    request = Request(f"127.0.0.1:{port}", authority[0], "token", "rpi-4b")
     yield SimpleNamespace(request=request, enroller=enroller, state=tmp_path / "state")
     server.stop(None).wait()
 
@@ -120,9 +122,8 @@ def test_an_address_without_a_port_is_refused(office: SimpleNamespace, server: s
 
 
 def test_a_missing_ca_file_is_named(office: SimpleNamespace) -> None:
-    request = Request(office.request.server, office.state / "gone.crt", "token", "")
     with pytest.raises(MissingFile, match=r"gone\.crt"):
-        enroll(request, office.state)
+        read_ca(office.state / "gone.crt")
 
 
 def test_a_damaged_identity_says_what_to_do(office: SimpleNamespace) -> None:
@@ -136,3 +137,30 @@ def test_a_crash_while_replacing_an_identity_keeps_the_old_one(office: SimpleNam
     first = enroll(office.request, office.state)
     (office.state / FOLDER).rename(office.state / f"{FOLDER}.previous")
     assert load(office.state) == first
+
+
+def test_an_invitation_lets_a_device_in_once_and_is_not_needed_again(
+    office: SimpleNamespace,
+) -> None:
+    invited = Invitation(office.request.server, office.request.ca.decode(), "token")
+    join(invited, "rpi-5", office.state)
+    first = load(office.state)
+    assert first.board == "rpi-5"
+    join(replace(invited, server="127.0.0.1:1"), "", office.state)
+    assert load(office.state) == first
+
+
+def test_an_invitation_written_is_the_invitation_read_and_nobody_elses(tmp_path: Path) -> None:
+    made = Invitation("host:8471", "pem", "rf_secret")
+    made.write(tmp_path / "invitation.json")
+    assert invitation.read(tmp_path / "invitation.json") == made
+    assert (tmp_path / "invitation.json").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "server": 1, "ca": "", "token": ""}']
+)
+def test_what_is_no_invitation_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "invitation.json").write_text(text)
+    with pytest.raises(DamagedFile, match="token new"):
+        invitation.read(tmp_path / "invitation.json")
