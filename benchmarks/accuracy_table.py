@@ -25,6 +25,7 @@ from reefleet.datasets.digits import digits
 from reefleet.datasets.pack import Part, load_parts, normalized
 from reefleet.demo.scenario import CONTRACT
 from reefleet.learning.pretraining import Pretraining, pretrain
+from reefleet.learning.sensitivity import measure_harm
 from reefleet.model import ModelContract
 from reefleet.wire import checkpoint
 
@@ -36,7 +37,7 @@ Weights = dict[str, NDArray[np.float32]]
 
 
 def measured(contract: ModelContract, weights: Weights, part: Part, source: str) -> AccuracyTable:
-    """Accuracy of every exit at every bit-width on one part of held-out data."""
+    """Accuracy of every exit at every bit-width on held-out data, and each tensor's sensitivity."""
     spec = contract.spec
     images = normalized(part.images, contract.preprocessing)
     columns = []
@@ -44,7 +45,11 @@ def measured(contract: ModelContract, weights: Weights, part: Part, source: str)
         logits = torch_logits(quantize(weights, spec, spec.depth, bits), spec, spec.depth, images)
         columns.append((logits.argmax(-1) == part.labels[:, None]).mean(0).round(4).tolist())
     rows = tuple(tuple(row) for row in zip(*columns, strict=True))
-    return AccuracyTable(f"{source}, {len(part)} held-out samples", spec.exits, BITS, rows)
+    params = {name: torch.from_numpy(value) for name, value in weights.items()}
+    labels = torch.from_numpy(part.labels)
+    found = measure_harm(spec, spec.depth, params, torch.from_numpy(images), labels)
+    harm = tuple((name, tuple(float(f"{h:.4g}") for h in found[name])) for name in sorted(found))
+    return AccuracyTable(f"{source}, {len(part)} held-out samples", spec.exits, BITS, rows, harm)
 
 
 def of_digits() -> AccuracyTable:

@@ -1,7 +1,8 @@
 """A coordinator in one file: settings, keys, state and the blobs that the state stands on.
 
 A backup may be taken while the coordinator runs: the state is copied as of one moment, and blobs
-never change. It holds the fleet's keys, so the file is readable by its owner only.
+never change. It holds the fleet's keys, so the file is readable by its owner only. The state is in
+it as a SQLite file whatever database it came from, and goes into the one that the settings name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from coordinator.config import read_config
 from coordinator.folder import Folder
+from coordinator.state import state_address
 from coordinator.store import Store
 from reefleet.blobs import BlobStore, sha256_hex
 from reefleet.errors import ChecksumMismatch, ConfigError, DamagedFile, MissingFile, StoreError
@@ -84,6 +86,7 @@ def restore(source: Path, root: Path) -> Backup:
     try:
         found = _unpack(source, building)
         _check_whole(building, source)
+        _move_state(building)
         if root.exists():
             root.rmdir()
         building.rename(root)
@@ -103,7 +106,7 @@ def _own_files(root: Path) -> list[Path]:
 def _pack(folder: Folder, fleet: str, target: Path, own: list[Path]) -> int:
     state = target.with_suffix(".db")
     state.unlink(missing_ok=True)
-    live = Store(folder.state)
+    live = Store(state_address(folder, read_config(folder.root)))
     try:
         live.copy_to(state)
     finally:
@@ -183,6 +186,21 @@ def _extract(
         with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             shutil.copyfileobj(stream, file)
             os.fsync(file.fileno())
+
+
+def _move_state(root: Path) -> None:
+    """Give the state to the server that the settings name, where they do."""
+    folder = Folder(root)
+    address = state_address(folder, read_config(root))
+    if not address.is_postgresql:
+        return
+    found, server = Store(folder.state), Store(address)
+    try:
+        server.load(found)
+    finally:
+        server.close()
+        found.close()
+    folder.state.unlink()
 
 
 def _check_whole(root: Path, source: Path) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from coordinator.children import Children
 from coordinator.records import Artifact, Bundle
 from coordinator.store import Store
+from coordinator.tracing import span
 from reefleet.blobs import BlobStore, write_atomic
 from reefleet.errors import ChecksumMismatch, ExportError, MissingFile, ReefleetError
 from reefleet.model import ModelContract
@@ -36,7 +37,13 @@ logger = logging.getLogger(__name__)
 
 COMPILER = (sys.executable, "-m", "reefleet", "export", "compile")
 MANIFEST = "manifest.json"
-_COMPILER_SOURCES = ("export", "reefleet.learning", "reefleet.model", "reefleet.wire.manifest")
+_COMPILER_SOURCES = (
+    "export",
+    "reefleet.learning",
+    "reefleet.geometry",
+    "reefleet.model",
+    "reefleet.wire.manifest",
+)
 _COMPILER_WHEELS = ("torch", "onnx", "onnxruntime")
 _TEMPORARY = "tmp-"
 
@@ -125,7 +132,8 @@ class Bundles:
             except ReefleetError as error:
                 logger.warning("Cached bundle is damaged", extra={"reason": str(error)})
                 shutil.rmtree(folder)
-        self._compile(key, plan, folder)
+        with span("compile", bundle=key[:12], depth=plan.exit_depth, bits=plan.bits):
+            self._compile(key, plan, folder)
         return self._adopt(key, folder, plan)
 
     def _compile(self, key: str, plan: SubmodelPlan, folder: Path) -> None:
@@ -208,4 +216,5 @@ def _sweep(workshop: Workshop) -> None:
 
 
 def _bare(plan: SubmodelPlan) -> SubmodelPlan:
-    return replace(plan, why=())
+    # Where a round ends early is told with each task; the graphs do not depend on it.
+    return replace(plan, why=(), local_steps=0)

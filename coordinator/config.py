@@ -7,13 +7,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from coordinator.planner import Budget
+from coordinator.round_policy import Eligibility, RoundPolicy
 from reefleet.errors import ConfigError, MissingFile
 from reefleet.model import ModelContract
+from reefleet.plan import TrainedSet
 from reefleet.rpc.identity import DEVICE_DAYS
 from reefleet.settings import load, within
 
 CONFIG_NAME = "coordinator.toml"
 ENV_PREFIX = "REEFLEET_COORDINATOR_"
+
+__all__ = [
+    "CONFIG_NAME",
+    "ENV_PREFIX",
+    "Admission",
+    "Compile",
+    "CoordinatorConfig",
+    "DeploymentPolicy",
+    "Eligibility",
+    "Listen",
+    "Metrics",
+    "ModelSource",
+    "RoundPolicy",
+    "StoragePolicy",
+    "UpdatePolicy",
+    "Web",
+    "read_config",
+    "read_contract",
+    "template",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +52,6 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundPolicy:
-    """When rounds open and close. `quorum` is the share of the cohort whose updates close a round.
-
-    `cohort` bounds the devices in a round (0: all). Only devices that called within `presence_s`
-    are invited. `poll_ms` is how long an idle device waits before it asks again.
-    """
-
-    total: int = within(8, 1, 1_000_000)
-    min_devices: int = within(2, 1, 1_000_000)
-    quorum: float = within(0.8, 0.01, 1.0)
-    deadline_s: float = within(600.0, 1.0, 7 * 86400.0)
-    poll_ms: int = within(1000, 10, 3_600_000)
-    cohort: int = within(0, 0, 1_000_000)
-    presence_s: float = within(600.0, 1.0, 7 * 86400.0)
-
-
-@dataclass(frozen=True, slots=True)
 class UpdatePolicy:
     """What an update may be. `max_norm_ratio` bounds its norm by that of the weights it moves."""
 
@@ -59,7 +64,10 @@ class ModelSource:
     """The model's contract and where its first weights come from; paths are from the folder.
 
     A checkpoint (safetensors) wins over public data (npz) to pretrain on; with neither, the first
-    weights are random. `accuracy` is the measured table that plans are ranked by.
+    weights are random. `accuracy` is the measured table that plans are ranked by. `trained` is what
+    a device moves and sends: everything (`full`), the exits alone (`frozen`), or those and what is
+    added for it (`lora`, `ssf`, `adapters`, `parallel-adapters`); but for `full`, in plans of one
+    model.
     """
 
     contract: Path = Path("contract.json")
@@ -67,6 +75,7 @@ class ModelSource:
     public_data: Path | None = None
     accuracy: Path | None = None
     seed: int = within(0, 0, 2**31 - 1)
+    trained: TrainedSet = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +108,85 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Mqtt:
+    """A broker for presence, telemetry and wake-ups; port 0 does without.
+
+    `host` is what devices and coordinator call it by; '' is the host that devices call the
+    coordinator by, and for the coordinator this machine.
+    """
+
+    host: str = ""
+    port: int = within(0, 0, 65535)
+    telemetry_s: float = within(60.0, 1.0, 86400.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Where OpenTelemetry traces go, as a URL of an OTLP collector (gRPC); '' sends none."""
+
+    endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Web:
+    """The built-in page, read-only; port 0 turns it off.
+
+    On loopback it is plain HTTP without a login. On any other host it is HTTPS, and asks for the
+    token in `pki/web.token`. `names` are further names or addresses that browsers call it by.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = within(0, 0, 65535)
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StoragePolicy:
     """How much history stays on disk: the newest `keep_versions` models, and what is in use.
 
-    Blobs are deleted once nothing has needed them for `grace_s`.
+    Blobs are deleted once nothing has needed them for `grace_s`. Uploads are refused while less than
+    `reserve_mib` of the disk is free.
     """
 
     keep_versions: int = within(10, 1, 1_000_000)
     collect_every_s: float = within(600.0, 1.0, 86400.0)
     grace_s: float = within(3600.0, 60.0, 30 * 86400.0)
+    reserve_mib: int = within(64, 0, 1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPolicy:
+    """When canaries have passed: `pass_share` of them kept the new sub-model.
+
+    A canary that has not answered within `canary_deadline_s` counts as one that did not.
+    """
+
+    pass_share: float = within(0.8, 0.01, 1.0)
+    canary_deadline_s: float = within(86400.0, 1.0, 30 * 86400.0)
 
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
-    """All settings of one coordinator; `budget` is what each device is granted."""
+    """All settings of one coordinator; `budget` is what each device is granted.
+
+    `database` is the URL of a PostgreSQL database; empty: the file state.db in the folder.
+    """
 
     fleet: str = "fleet"
+    database: str = field(default="", repr=False)  # it may hold a password
     listen: Listen = field(default_factory=Listen)
     admission: Admission = field(default_factory=Admission)
     rounds: RoundPolicy = field(default_factory=RoundPolicy)
+    eligibility: Eligibility = field(default_factory=Eligibility)
     updates: UpdatePolicy = field(default_factory=UpdatePolicy)
+    deployments: DeploymentPolicy = field(default_factory=DeploymentPolicy)
     storage: StoragePolicy = field(default_factory=StoragePolicy)
     model: ModelSource = field(default_factory=ModelSource)
     compile: Compile = field(default_factory=Compile)
     metrics: Metrics = field(default_factory=Metrics)
+    web: Web = field(default_factory=Web)
+    mqtt: Mqtt = field(default_factory=Mqtt)
+    tracing: Tracing = field(default_factory=Tracing)
     budget: Budget = field(default_factory=Budget)
 
     def __post_init__(self) -> None:
@@ -169,6 +233,8 @@ _TEMPLATE = """\
 # REEFLEET_COORDINATOR_ROUNDS_TOTAL=20 in the environment wins over `total` in [rounds], and so on.
 
 fleet = {fleet}
+# database = "postgresql+psycopg://reefleet@db.example.org/reefleet"   # default: a file, state.db
+#   its password: in pki/database.password, in a credential of that name, or in PGPASSWORD
 
 [listen]
 host = "0.0.0.0"
@@ -188,15 +254,51 @@ deadline_s = 600.0       # a round closes then with what it has
 poll_ms = 1000           # how long an idle device waits before it asks again
 cohort = 0               # most devices in a round; 0 invites all
 presence_s = 600.0       # invite only devices that called so lately
+idle_calls_per_s = 5.0   # of all devices that stay idle; more of them wait longer
+over_selection = 0.0     # share of the cohort that is invited beyond it; the first ones count
+late = "refuse"          # updates after the close; "fold" counts them, shortened, in the next round
+mode = "sync"            # "async": work for whoever asks, a version for each `buffer` updates
+buffer = 10
+max_staleness = 10       # versions behind which a late update no longer counts
+staleness_power = 0.5    # s versions behind, it counts (1 + s) ** -0.5 of its length
+device_clip = 0.0        # have devices shorten their updates to this norm; 0: not
+rule = "mean"            # by holder; or "trimmed-mean", "median", "krum"
+trim = 0.1               # trimmed-mean leaves out so much at each end
+krum_bad_share = 0.2     # krum assumes that so many devices may be bad
+krum_keep = 0            # krum averages so many updates; 0: all that are not assumed bad
+
+[rounds.optimizer]
+name = "sgd"             # or "fedavgm", "fedadam", "fedyogi", which remember earlier moves
+rate = 1.0               # 0.01 to 0.1 for fedadam and fedyogi
+momentum = 0.9
+decay = 0.99
+adaptivity = 0.001
+
+[rounds.clipping]
+norm = 0.0               # shorten updates to this norm; 0: not
+median_of = 0            # shorten updates to the median length of the last so many; 0: not
+
+[eligibility]            # which devices get work now; what a device does not tell is no obstacle
+mains_only = false
+min_battery_percent = 0  # for devices that are not on mains
+max_temperature_c = 150
+unmetered = false
+idle = false
+# hours = "22:00-06:00"  # by this machine's clock
 
 [updates]
 max_norm_ratio = 10.0    # refuse an update longer than this many times the weights it moves
 max_samples = 1000000    # refuse an update that claims more samples
 
+[deployments]
+pass_share = 0.8         # of the canaries have to keep a version before all devices get it
+canary_deadline_s = 86400.0   # a canary that is silent for longer did not keep it
+
 [storage]
 keep_versions = 10       # older models are deleted
 collect_every_s = 600.0  # look for files that nothing needs any more
 grace_s = 3600.0         # and delete what nothing has needed for so long
+reserve_mib = 64         # refuse uploads while less of the disk is free
 
 [model]
 contract = "contract.json"
@@ -213,6 +315,19 @@ timeout_s = 900.0
 [metrics]                # figures for Prometheus; whoever reaches the port may read them
 host = "127.0.0.1"
 port = 0                 # 0: off; deploy/ expects 9470
+
+[tracing]                # OpenTelemetry; needs reefleet[tracing]
+# endpoint = "http://localhost:4317"   # of an OTLP collector; without it nothing is sent
+
+[mqtt]                   # a broker for presence, telemetry and wake-ups; see docs/mqtt.md
+# host = "broker.example.org"   # else the coordinator's own
+port = 0                 # 0: none; `reefleet coordinator mqtt-acl` sets up 8883
+telemetry_s = 60.0       # between two reports of a device
+
+[web]                    # the built-in page: the fleet, its devices and rounds, in a browser
+host = "127.0.0.1"       # any other host speaks HTTPS and asks for the token in pki/web.token
+port = 0                 # 0: off; 8480 for example
+# names = ["coordinator.example.org"]   # more names that browsers call it by
 
 [budget]                 # what each device is granted; see `reefleet plan --help`
 # latency_ms = 50.0      # most milliseconds for one answer at full depth

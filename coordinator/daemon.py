@@ -19,6 +19,7 @@ from coordinator.folder import Folder
 from coordinator.listeners import Ports
 from coordinator.memory import share_one_arena
 from coordinator.server import Coordinator
+from coordinator.state import state_address
 from reefleet import notify
 from reefleet.errors import ReefleetError
 
@@ -108,4 +109,5 @@ def _handled(handlers: dict[signal.Signals, Callable[..., None]]) -> Iterator[No
 def _readable(directory: Path) -> CoordinatorConfig:
     config = read_config(directory)
     read_contract(directory / config.model.contract)
+    state_address(Folder(directory), config)
     return config

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from reefleet.rpc.operator import LISTENING_NAME
 PRETRAIN_PREFIX = "pretrain-"
 OPERATOR_NAME = "operator"
 OPERATOR_SPARE_S = 30 * 86400.0
+TOKEN_BYTES = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,28 @@ class Folder:
         return self.root / "pki" / "operator.key"
 
     @property
+    def invitation(self) -> Path:
+        """What `init --invite` leaves for the first devices; secret while it is good."""
+        return self.root / "invitation.json"
+
+    @property
+    def web_token(self) -> Path:
+        """The token that the built-in page asks for where it is reached from elsewhere."""
+        return self.root / "pki" / "web.token"
+
+    @property
+    def database_password(self) -> Path:
+        """The password of the database server, where the settings leave it out."""
+        return self.root / "pki" / "database.password"
+
+    @property
     def listening(self) -> Path:
         """Where the coordinator listens, written by each start."""
         return self.root / LISTENING_NAME
 
     @property
     def state(self) -> Path:
-        """The SQLite file."""
+        """The SQLite file, where the settings name no other database."""
         return self.root / "state.db"
 
     @property
@@ -108,7 +126,11 @@ class Folder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other coordinators out of this folder; raises StoreError where one is running."""
-        handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            msg = f"{self.root} cannot be written: {error.strerror}"
+            raise StoreError(msg) from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,6 +150,13 @@ def make_operator(folder: Folder) -> None:
     write_atomic(folder.operator_cert, certificate)
 
 
+def web_token(folder: Folder) -> str:
+    """The token that lets people see the built-in page; made where there is none."""
+    if not folder.web_token.is_file():
+        write_atomic(folder.web_token, f"{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode())
+    return folder.key(folder.web_token).decode().strip()
+
+
 def renew_operator(folder: Folder, now: float) -> None:
     """See that the operator's certificate is there and good for some weeks at wall time `now`."""
     if folder.operator_cert.is_file():
@@ -140,8 +169,9 @@ def renew_operator(folder: Folder, now: float) -> None:
 def create(root: Path, fleet: str, contract: Path | None, public_data: Path | None) -> Folder:
     """Lay down a new coordinator: keys, settings, contract.
 
-    Raises ConfigError where there is one already or the contract is wrong, MissingFile for a file
-    that is not there.
+    Without a contract one follows from the public data, where there are any. Raises ConfigError
+    where there is a coordinator already or the contract is wrong, MissingFile for a file that is
+    not there.
     """
     folder = Folder(root)
     if folder.config.exists():
@@ -152,6 +182,7 @@ def create(root: Path, fleet: str, contract: Path | None, public_data: Path | No
     if public_data and not public_data.is_file():
         msg = f"there is no public data file {public_data}"
         raise MissingFile(msg)
+    described = contract.read_bytes() if contract else _derived(public_data)
     pki = folder.ca_cert.parent
     pki.mkdir(mode=0o700, parents=True, exist_ok=True)
     certificate, key = create_authority(fleet)
@@ -159,8 +190,17 @@ def create(root: Path, fleet: str, contract: Path | None, public_data: Path | No
     write_atomic(folder.ca_cert, certificate)
     write_atomic(folder.manifest_key, new_manifest_key())
     make_operator(folder)
-    if contract:
-        write_atomic(folder.contract, contract.read_bytes())
+    web_token(folder)
+    if described:
+        write_atomic(folder.contract, described)
     settings = template(fleet, public_data.resolve() if public_data else None)
     write_atomic(folder.config, settings.encode())  # last: a folder with settings is whole
     return folder
+
+
+def _derived(public_data: Path | None) -> bytes:
+    if public_data is None:
+        return b""
+    from reefleet.datasets.contract import contract_for
+
+    return f"{json.dumps(contract_for(public_data).to_json(), indent=2)}\n".encode()

@@ -15,6 +15,7 @@ from coordinator.clock import Clock
 from coordinator.config import StoragePolicy
 from coordinator.store import Store
 from reefleet.blobs import BlobStore
+from reefleet.errors import StoreFull
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Garbage:
         self._clock = clock
         self._due = clock.monotonic()
         self._unneeded: dict[str, tuple[int, float]] = {}  # stored at (by the disk), seen at
+        self._stale: dict[Path, tuple[int, float]] = {}  # the same of transfers nobody goes on with
 
     def collect_if_due(self) -> None:
         """Collect, but not more often than the policy says."""
@@ -42,14 +44,21 @@ class Garbage:
     def collect(self) -> int:
         """Retire what is over and delete blobs long not needed; the bytes won."""
         self._restore_all()  # a collection may have been killed
-        self._store.retire(self._policy.keep_versions)
+        self._retire()
         for path in self._long_unneeded(self._store.needed_blobs()):
             path.replace(self._trash(path.name))
         # From here on, whoever stores such a blob writes it anew.
-        won = self._delete(self._store.needed_blobs())
+        won = self._delete(self._store.needed_blobs()) + self._drop_stale()
         if won:
             logger.info("Blobs collected", extra={"bytes": won})
         return won
+
+    def _retire(self) -> None:
+        try:
+            self._store.retire(self._policy.keep_versions)
+        except StoreFull as error:
+            # What is not needed already may make the room.
+            logger.warning("Nothing retired", extra={"reason": str(error)})
 
     def _long_unneeded(self, needed: AbstractSet[str]) -> list[Path]:
         now = self._clock.monotonic()
@@ -75,6 +84,24 @@ class Garbage:
             else:
                 won += found.st_size
                 path.unlink()
+        return won
+
+    def _drop_stale(self) -> int:
+        """Delete what arrived of updates whose work is over and that nobody has sent on."""
+        is_open, now = self._store.open_leases(), self._clock.monotonic()
+        before, self._stale = self._stale, {}
+        won = 0
+        for path in list(self._blobs.partials()):
+            if path.parent.name in is_open or not path.exists():
+                continue
+            found = path.stat()
+            written, since = before.get(path, (found.st_mtime_ns, now))
+            since = since if written == found.st_mtime_ns else now
+            if now - since < self._policy.grace_s:
+                self._stale[path] = (found.st_mtime_ns, since)
+                continue
+            won += found.st_size
+            self._blobs.drop_partials(path.parent.name)
         return won
 
     def _restore_all(self) -> None:

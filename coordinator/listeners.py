@@ -1,4 +1,4 @@
-"""What a coordinator listens on: the fleet port, the enrollment port, and one for Prometheus.
+"""What a coordinator listens on: the fleet and enrollment ports, and those of metrics and page.
 
 Health (grpc.health.v1) is served on both gRPC ports: the enrollment port answers probes that hold
 no certificate. Reflection is not served.
@@ -17,11 +17,12 @@ from prometheus_client import CollectorRegistry
 
 from coordinator import metrics
 from coordinator.config import CoordinatorConfig
-from coordinator.metrics import CallMetrics, FleetMetrics
+from coordinator.metrics import CallMetrics, CoverageMetrics, FleetMetrics
 from coordinator.operations import OperatorService
 from coordinator.rate import FailureLimit
 from coordinator.servicer import ArtifactService, EnrollmentService, FleetService, Rooms
 from coordinator.store import Store
+from coordinator.tracing import CallSpans
 from reefleet.errors import ConfigError
 from reefleet.rpc.channel import SERVER_OPTIONS
 from reefleet.rpc.identity import issue_server
@@ -42,6 +43,7 @@ class Ports:
     fleet_port: int
     enrollment_port: int
     metrics_port: int
+    web_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Keys:
     ca_cert: bytes
     ca_key: bytes = field(repr=False)
     manifest_public: bytes
+    web_token: str = field(default="", repr=False)  # of the built-in page
 
 
 class Listeners:
@@ -81,6 +84,7 @@ class Listeners:
             _bind(fleet, mutual, store, "fleet_port", host, listen.fleet_port),
             _bind(enrollment, anybody, store, "enrollment_port", host, listen.enrollment_port),
             self._serve_metrics(),
+            self._serve_web(),
         )
         for server in (fleet, enrollment):
             server.start()
@@ -119,23 +123,45 @@ class Listeners:
             pool,
             options=SERVER_OPTIONS,
             maximum_concurrent_rpcs=MAX_CALLS,
-            interceptors=[self._calls],
+            interceptors=self._interceptors(),
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._open.callback(pool.shutdown)
         self._open.callback(lambda: server.stop(STOP_GRACE_S).wait())
         return server
 
+    def _interceptors(self) -> list[grpc.ServerInterceptor]:
+        return [self._calls, *([CallSpans()] if self._config.tracing.endpoint else [])]
+
     def _serve_metrics(self) -> int:
         wanted = self._config.metrics
         if not wanted.port:
             return 0
-        fleet = FleetMetrics(self._rooms.store, self._config, self._rooms.clock)
+        fleet = FleetMetrics(self._rooms.store, self._config, self._rooms.clock, self._rooms.pulse)
         self._registry.register(fleet)
+        self._registry.register(CoverageMetrics(self._rooms.rounds.coverage))
         try:
             port, stop = metrics.serve(self._registry, wanted.host, wanted.port)
         except OSError as error:
             msg = f"cannot serve metrics on {wanted.host}:{wanted.port}: {error.strerror}"
+            raise ConfigError(msg) from error
+        self._open.callback(stop)
+        return port
+
+    def _serve_web(self) -> int:
+        wanted = self._config.web
+        if not wanted.port:
+            return 0
+        from coordinator.web import open_page
+        from coordinator.web.view import Sources
+
+        pair = issue_server(self._keys.ca_cert, self._keys.ca_key, [wanted.host, *wanted.names])
+        rooms = self._rooms
+        try:
+            sources = Sources(rooms.store, rooms.clock, rooms.presence, rooms.pulse, rooms.trouble)
+            port, stop = open_page(sources, self._config, self._keys.web_token, pair)
+        except OSError as error:
+            msg = f"cannot serve the page on {wanted.host}:{wanted.port}: {error.strerror}"
             raise ConfigError(msg) from error
         self._open.callback(stop)
         return port

@@ -8,12 +8,14 @@ from typing import Any
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from coordinator import records as r
 from coordinator.clock import Clock
 from coordinator.config import CoordinatorConfig
+from coordinator.coverage import Coverage
+from coordinator.pulse import Pulse
 from coordinator.store import Store
 
 _SECONDS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
@@ -63,8 +65,9 @@ class CallMetrics(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
 class FleetMetrics(Collector):
     """Gauges made from the store when they are asked for."""
 
-    def __init__(self, store: Store, config: CoordinatorConfig, clock: Clock) -> None:
+    def __init__(self, store: Store, config: CoordinatorConfig, clock: Clock, pulse: Pulse) -> None:
         self._store = store
+        self._pulse = pulse
         self._config = config
         self._clock = clock
 
@@ -84,6 +87,17 @@ class FleetMetrics(Collector):
         if version:
             yield _gauge("version", "The newest shared model", version.number)
         yield from self._rounds()
+        yield from self._told()
+
+    def _told(self) -> Iterable[Metric]:
+        yield _gauge("broker_up", "1 while the broker can be reached", float(self._pulse.is_up))
+        told = [one for one in self._pulse.all() if one.is_online]
+        yield _gauge("devices_online", "Devices connected to the broker", len(told))
+        degrees = [t.vitals.temperature_c for t in told if t.vitals.temperature_c is not None]
+        if degrees:
+            yield _gauge("hottest_celsius", "The hottest device that is online", max(degrees))
+        throttled = sum(bool(one.vitals.throttled) for one in told)
+        yield _gauge("devices_throttled", "Devices online with a throttled clock", throttled)
 
     def _rounds(self) -> Iterable[Metric]:
         last = self._store.last_rounds(1)
@@ -102,6 +116,21 @@ class FleetMetrics(Collector):
             yield _gauge("round_loss", "Mean training loss of its updates", counts.loss)
         end = current.closed_at or self._clock.wall()
         yield _gauge("round_seconds", "How long it has run", end - current.opened_at)
+
+
+class CoverageMetrics(Collector):
+    """How well the rounds' cohorts covered the model since the coordinator started."""
+
+    def __init__(self, coverage: Coverage) -> None:
+        self._coverage = coverage
+
+    def collect(self) -> Iterable[Metric]:
+        """Blocks that nobody in the newest cohort holds, and cohorts that lacked some."""
+        blocks, rounds = len(self._coverage.blocks), self._coverage.rounds
+        yield _gauge("blocks_unheld", "Blocks that nobody in the newest cohort holds", blocks)
+        yield CounterMetricFamily(
+            "reefleet_rounds_uncovered", "Rounds with blocks that nobody held", value=rounds
+        )
 
 
 def serve(registry: CollectorRegistry, host: str, port: int) -> tuple[int, Callable[[], None]]:

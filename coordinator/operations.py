@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import grpc
 
 from coordinator import records as r
 from coordinator.config import CoordinatorConfig
+from coordinator.pulse import Told
 from coordinator.registry import new_token
 from coordinator.servicer import Rooms, certificate_of
-from coordinator.status import phase_of
+from coordinator.status import doing_of, phase_of
 from coordinator.store.overview import RoundCounts, WorkDone
 from devices.profile import DeviceProfile
 from reefleet.errors import InputError
@@ -32,6 +34,7 @@ SHOWN = 5  # rounds and refusals in the overview
 _KINDS = {
     r.FEDERATE: fleet_pb2.TASK_KIND_FEDERATE,
     r.PERSONALIZE: fleet_pb2.TASK_KIND_PERSONALIZE,
+    r.DEPLOY: fleet_pb2.TASK_KIND_DEPLOY,
 }
 
 
@@ -54,6 +57,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             version = self._store.latest_version()
             reports = self._store.report_count(policy.total + 1)
             latest = self._store.last_rounds(SHOWN)
+            deployed = self._store.last_deployments(1)
             return operator_pb2.GetStatusResponse(
                 fleet=self._config.fleet,
                 phase=phase_of(
@@ -73,10 +77,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                     present=counts.present,
                     failed=counts.failed,
                     revoked=counts.revoked,
+                    online=self._rooms.pulse.online(),
                 ),
                 rounds=self._summaries(latest),
                 refusals=_refusals(self._store.refusals_of("", SHOWN)),
                 at=now,
+                trouble=self._rooms.disk.trouble() or self._rooms.trouble(),
+                deployment=self._deployment(deployed[-1]) if deployed else None,
             )
 
     def ListDevices(  # noqa: N802
@@ -108,6 +115,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                 refusals=_refusals(self._store.refusals_of(device.device_id, PAGE)),
                 personal=_metrics(report.metrics) if report else None,
                 early_exit=_early_exit(report.early_exit) if report else None,
+                vitals=_vitals(self._rooms.pulse.told(device.device_id)),
             )
 
     def ListRounds(  # noqa: N802
@@ -184,6 +192,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         """Refuse a device from now on."""
         with _operator(context, self._rooms):
             self._rooms.registry.revoke(request.device_id)
+            self._rooms.pulse.forget(request.device_id)
             self._rooms.wake()  # the round may have waited for this device only
             return operator_pb2.RevokeDeviceResponse()
 
@@ -201,6 +210,36 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             return operator_pb2.CreateTokenResponse(
                 token=token, expires_at=clock.wall() + request.ttl_s
             )
+
+    def Deploy(  # noqa: N802
+        self, request: operator_pb2.DeployRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.DeployResponse:
+        """Send a version to the devices."""
+        with _operator(context, self._rooms):
+            begun = self._rooms.deployments.deploy(request.version, request.share)
+            return operator_pb2.DeployResponse(deployment=self._deployment(begun))
+
+    def Rollback(  # noqa: N802
+        self, _request: operator_pb2.RollbackRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.RollbackResponse:
+        """Send devices back to the version before."""
+        with _operator(context, self._rooms):
+            begun = self._rooms.deployments.rollback()
+            return operator_pb2.RollbackResponse(deployment=self._deployment(begun))
+
+    def ListDeployments(  # noqa: N802
+        self, request: operator_pb2.ListDeploymentsRequest, context: grpc.ServicerContext
+    ) -> operator_pb2.ListDeploymentsResponse:
+        """The newest deployments."""
+        with _operator(context, self._rooms):
+            found = self._store.last_deployments(min(request.last or PAGE, PAGE))
+            return operator_pb2.ListDeploymentsResponse(
+                deployments=[self._deployment(one) for one in found]
+            )
+
+    def _deployment(self, found: r.Deployment) -> operator_pb2.Deployment:
+        counts = self._store.deployment_counts(found.number)
+        return operator_pb2.Deployment(**asdict(found), **asdict(counts))
 
     def _devices(self, devices: list[r.Device]) -> list[operator_pb2.DeviceSummary]:
         if not devices:
@@ -230,18 +269,11 @@ def _operator(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[None]:
 
 
 def _device(device: r.Device, doing: str, is_there: bool) -> operator_pb2.DeviceSummary:  # noqa: FBT001
-    plan = device.plan
-    if device.revoked_at is not None:
-        doing = "revoked"
-    elif device.failure and doing != "done":
-        doing = "failed"
-    elif not doing:
-        doing = "idle" if is_there else "compiling" if plan else "enrolled"
     return operator_pb2.DeviceSummary(
         device_id=device.device_id,
-        doing=doing,
+        doing=doing_of(device, doing, is_compiled=is_there),
         board=str((device.profile or {}).get("board", "")),
-        plan=_bare_plan(device) if plan else None,
+        plan=_bare_plan(device),
         failure=device.failure,
         enrolled_at=device.enrolled_at,
         last_seen_at=device.last_seen_at,
@@ -285,8 +317,8 @@ def _work(work: WorkDone) -> operator_pb2.Work:
         device_id=work.device_id,
         state=work.state,
         reason=work.reason,
-        exit_depth=work.plan["exit_depth"],
-        bits=work.plan["bits"],
+        exit_depth=work.plan.exit_depth,
+        bits=work.plan.bits,
         opened_at=work.opened_at,
         accepted_at=work.accepted_at,
         samples=work.samples,
@@ -308,6 +340,12 @@ def _profile(values: Mapping[str, Any] | None) -> plan_pb2.DeviceProfile | None:
 
 def _metrics(values: Mapping[str, Any]) -> fleet_pb2.DeviceMetrics:
     return convert.metrics_to_pb(DeviceMetrics.from_json(values))
+
+
+def _vitals(told: Told | None) -> operator_pb2.Vitals | None:
+    if told is None:
+        return None
+    return operator_pb2.Vitals(online=told.is_online, told_at=told.at, **asdict(told.vitals))
 
 
 def _early_exit(values: Mapping[str, Any]) -> fleet_pb2.EarlyExitReport:

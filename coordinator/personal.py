@@ -6,6 +6,7 @@ import logging
 
 from coordinator import records as r
 from coordinator.clock import Clock
+from coordinator.faults import point
 from coordinator.store import Store
 from reefleet.errors import Rejected
 from reefleet.report import DeviceMetrics, EarlyExitReport
@@ -35,5 +36,7 @@ def take_report(
         early_exit=early_exit.to_json(),
         at=clock.wall(),
     )
+    point("personal-report.before-commit")
     store.add_report(lease, report)
+    point("personal-report.committed")
     logger.info("Personal report accepted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from coordinator.bundles import Bundles
 from coordinator.planner import AccuracyTable, Budget, decide, default_table
@@ -17,10 +17,12 @@ from coordinator.planner.solve import Decision
 from coordinator.records import Device
 from coordinator.store import Store
 from devices.capability import Capability, capability_of
+from devices.cost import train_steps
 from devices.profile import DeviceProfile
 from reefleet.errors import PlanError
+from reefleet.geometry.trained import FULL
 from reefleet.model import ModelSpec
-from reefleet.plan import SubmodelPlan
+from reefleet.plan import SubmodelPlan, codec_stages
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +40,14 @@ class Planning:
         spec: ModelSpec,
         budget: Budget,
         table: AccuracyTable | None = None,
+        trained: str = FULL,
     ) -> None:
         self._store = store
         self._bundles = bundles
         self._spec = spec
-        self._budget = budget
+        # Two models are trained in full or not at all: QuPeD moves every weight to a center.
+        self._budget = budget if trained == FULL else replace(budget, max_models=1)
+        self._trained = trained
         self._table = table or default_table(spec)
 
     @property
@@ -74,16 +79,21 @@ class Planning:
 
     def resume(self) -> None:
         """After a restart: see that every planned device gets its bundle, failed ones included."""
-        for device in self._store.devices():
-            if device.plan:
-                key = self._bundles.key(device.plan)
-                if key != device.bundle_key or device.failure:
-                    self._store.set_bundle_key(device.device_id, key)
-                self._bundles.want(device.plan)
+        planned = [(device, device.plan) for device in self._store.devices() if device.plan]
+        keys = {plan: self._bundles.key(plan) for plan in {plan for _, plan in planned}}
+        outdated = {
+            device.device_id: keys[plan]
+            for device, plan in planned
+            if keys[plan] != device.bundle_key or device.failure
+        }
+        self._store.set_bundle_keys(outdated)
+        for plan in keys:
+            self._bundles.want(plan)
 
     def _keep(
         self, device_id: str, profile: DeviceProfile, plan: SubmodelPlan, planned_for: str
     ) -> None:
+        plan = replace(plan, trained=self._trained)
         facts = {"depth": plan.exit_depth, "bits": plan.bits, "codec": plan.codec}
         logger.info("Device planned", extra=facts)
         key = self._bundles.key(plan)
@@ -92,7 +102,7 @@ class Planning:
 
     def _outgrown(self, device: Capability, plan: SubmodelPlan) -> bool:
         options = self.options
-        place = place_of(options, candidate_of(plan))
+        place = place_of(options, candidate_of(plan, device.train_samples, self._budget))
         if place is None:
             return True
         return any(
@@ -109,15 +119,22 @@ class Planning:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def candidate_of(plan: SubmodelPlan) -> Candidate:
-    """What a plan chose, as the planner's options have it."""
+def candidate_of(plan: SubmodelPlan, samples: int | None, budget: Budget) -> Candidate:
+    """What a plan for a device of so many samples chose, as the planner's options have it."""
+    epochs = float(plan.local_epochs)
+    if plan.local_steps:
+        whole = train_steps(samples or budget.default_samples, plan.batch_size, 1)
+        share = plan.local_steps / whole
+        epochs = min(budget.efforts, key=lambda effort: abs(effort - share))
     return Candidate(
         plan.exit_depth,
         plan.bits,
         plan.models,
         plan.batch_size,
-        plan.local_epochs,
-        plan.codec,
+        epochs,
+        codec_stages(plan.codec)[-1].name,
+        plan.trained,
+        plan.layer_bits,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.children import Children
+from coordinator.faults import point
 from coordinator.folder import PRETRAIN_PREFIX
 from coordinator.records import Version
 from coordinator.versions import Versions
@@ -32,7 +33,9 @@ PRETRAIN_TIMEOUT_S = 24 * 3600.0
 def publish(versions: Versions, model: Model, now: float) -> None:
     """Make `model` version 0; raises DamagedFile where it is not a model of this geometry."""
     checkpoint.check(model, versions.spec, "the first model")
-    versions.store.add_version(Version(0, versions.keep(model), now))
+    first = Version(0, versions.keep(model), now)
+    point("first-version.before-commit")
+    versions.store.add_version(first)
 
 
 def pretrain(

@@ -15,8 +15,9 @@ WINDOW_S = 60.0
 class FailureLimit:
     """At most `failures` a minute of each address; memory is bounded by the oldest falling out."""
 
-    def __init__(self, failures: int, clock: Clock) -> None:
+    def __init__(self, failures: int, clock: Clock, what: str = "enrollments") -> None:
         self._failures = failures
+        self._what = what
         self._clock = clock
         self._lock = threading.Lock()
         self._used: OrderedDict[str, tuple[float, float]] = OrderedDict()  # address: (used, at)
@@ -27,7 +28,7 @@ class FailureLimit:
             used = self._now_used(address)
         if used > self._failures - 1:
             wait_s = (used - self._failures + 1) * WINDOW_S / self._failures
-            msg = f"too many refused enrollments from here; try again in {max(1, wait_s):.0f} s"
+            msg = f"too many refused {self._what} from here; try again in {max(1, wait_s):.0f} s"
             raise Rejected(msg)
 
     def failed(self, address: str) -> None:

@@ -10,6 +10,7 @@ from reefleet.plan import SubmodelPlan
 
 FEDERATE = "federate"
 PERSONALIZE = "personalize"
+DEPLOY = "deploy"
 
 OPEN = "open"
 COMMITTED = "committed"
@@ -17,6 +18,16 @@ REFUSED = "refused"
 EXPIRED = "expired"
 
 PAUSED = "paused"  # a fact: no new work is handed out while it is not empty
+
+CANARY = "canary"  # a deployment: a share of the devices tries it first
+ROLLING = "rolling"  # every device gets it
+DONE = "done"
+HALTED = "halted"  # too few of the canaries kept it
+ENDED = "ended"  # by a later deployment or a rollback
+
+INSTALLED = "installed"  # what a device did with a deployment
+RESTORED = "restored"
+KEPT = "kept"  # its own test found the new sub-model worse
 
 CLOSING = "closing"  # no more updates; the new version is being made
 CLOSED = "closed"
@@ -75,6 +86,7 @@ class Device:
     next_request_sha256: str = ""
     next_certificate: bytes | None = None
     revoked_at: float | None = None
+    codecs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +103,15 @@ class Bundle:
 class Version:
     """A shared model; version 0 is the pretrained one. `artifact` packs all of its tensors.
 
-    Of a retired version only this record is left.
+    Of a retired version only this record is left. `optimizer` packs what the server optimizer
+    remembers.
     """
 
     number: int
     artifact: Artifact
     created_at: float
     is_retired: bool = False
+    optimizer: Artifact | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +159,11 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An accepted update; `metrics` is what the device reported beside it."""
+    """An accepted update; `metrics` is what the device reported beside it.
+
+    `round` is that of its work, `folded_in` the one that folds it; None: it waits for the next.
+    `rms` is the root mean square of its values, `base_version` what it moves.
+    """
 
     round: int
     device_id: str
@@ -154,6 +172,10 @@ class Update:
     depth: int
     metrics: Mapping[str, Any]
     accepted_at: float
+    lease: str = ""
+    base_version: int = 0
+    rms: float = 0.0
+    folded_in: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +198,47 @@ class PersonalReport:
     metrics: Mapping[str, Any]
     early_exit: Mapping[str, Any]
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A version on its way to devices: to `share` of them first where that is below 1.
+
+    `previous` is the version to go back to; None where devices had none. A rollback goes only to
+    the devices that took what it undoes.
+    """
+
+    number: int
+    version: int
+    share: float
+    state: str
+    started_at: float
+    previous: int | None = None
+    ended_at: float | None = None
+    is_rollback: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentReport:
+    """What one device did with a deployment; `accuracy_before` is None where it had nothing."""
+
+    deployment: int
+    device_id: str
+    outcome: str
+    accuracy: float
+    accuracy_before: float | None
+    early_exit: Mapping[str, Any]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentCounts:
+    """How far a deployment is."""
+
+    devices: int = 0
+    installed: int = 0
+    restored: int = 0
+    kept: int = 0
+    accuracy: float | None = None  # mean over the devices that answered
+    accuracy_before: float | None = None

@@ -13,6 +13,7 @@ import logging
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 
 from coordinator.clock import Clock
 from coordinator.records import Device, Enrollment, Token
@@ -191,6 +192,7 @@ class Registry:
         return known
 
 
+@lru_cache(maxsize=4096)
 def _facts(certificate_pem: bytes) -> CertificateFacts:
     try:
         return certificate_facts(certificate_pem)

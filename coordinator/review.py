@@ -7,10 +7,19 @@ round changes plans. A round that closed at quorum says nothing of those it did 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Literal
 
 from coordinator import records as r
-from coordinator.planner.bounds import round_seconds
-from coordinator.planner.hysteresis import History, Outcome, observe, place_of, settle
+from coordinator.abandoned import DIED, OUT_OF_MEMORY
+from coordinator.planner.hysteresis import (
+    History,
+    Outcome,
+    expectation,
+    observe,
+    place_of,
+    settle,
+)
 from coordinator.planner.options import Candidate
 from coordinator.planning import Planning, candidate_of, profile_of
 from coordinator.store import Store
@@ -18,6 +27,8 @@ from devices.capability import capability_of
 from reefleet.errors import PlanError
 
 logger = logging.getLogger(__name__)
+
+_GIVEN_UP: Mapping[str, Literal["memory", "lost"]] = {OUT_OF_MEMORY: "memory", DIED: "lost"}
 
 
 class Review:
@@ -34,21 +45,25 @@ class Review:
         """Take in the rounds that closed since the last call; change plans where that is due."""
         closed = [one for one in self._store.rounds() if one.state == r.CLOSED]
         new = [one for one in closed if one.number > self._seen]
-        for one in new:
-            for work in self._store.assignments(r.FEDERATE, one.number):
-                self._take_in(one, work)
-            self._seen = one.number
-        if new:
-            for work in self._store.assignments(r.FEDERATE, new[-1].number):
-                self._settle(work.device_id)
-
-    def _take_in(self, over: r.Round, work: r.Assignment) -> None:
-        device = self._store.device(work.device_id)
-        outcome = self._outcome(over, work)
-        if device is None or outcome is None:
+        if not new:
             return
+        devices = {device.device_id: device for device in self._store.devices()}
+        for one in new:
+            seconds = self._store.train_seconds(one.number)
+            for work in self._store.assignments(r.FEDERATE, one.number):
+                device = devices.get(work.device_id)
+                outcome = _outcome(one, work, seconds)
+                if device and outcome:
+                    self._take_in(device, work, outcome)
+            self._seen = one.number
+        for work in self._store.assignments(r.FEDERATE, new[-1].number):
+            if device := devices.get(work.device_id):
+                self._settle(device)
+
+    def _take_in(self, device: r.Device, work: r.Assignment, outcome: Outcome) -> None:
         history = self._histories.get(work.device_id, History())
-        ran = candidate_of(work.plan)
+        able, budget = capability_of(profile_of(device)), self._planning.options.budget
+        ran = candidate_of(work.plan, able.train_samples, budget)
         if self._plans.setdefault(work.device_id, ran) != ran:
             history = History(history.caution, steady=0, since_change=0)
             self._plans[work.device_id] = ran
@@ -56,19 +71,19 @@ class Review:
         place = place_of(options, ran)
         if place is None:
             return
-        able = capability_of(profile_of(device))
-        predicted = options.at(round_seconds(able, options), place)
-        deadline = options.budget.round_deadline_s
-        self._histories[work.device_id] = observe(history, outcome, predicted, deadline)
+        expected = expectation(able, options, place)
+        self._histories[work.device_id] = observe(history, outcome, expected)
 
-    def _settle(self, device_id: str) -> None:
-        device, history = self._store.device(device_id), self._histories.get(device_id)
-        if device is None or device.plan is None or history is None:
+    def _settle(self, device: r.Device) -> None:
+        device_id = device.device_id
+        history = self._histories.get(device_id)
+        if device.plan is None or history is None:
             return
-        current = candidate_of(device.plan)
+        options = self._planning.options
         try:
             able = capability_of(profile_of(device))
-            decision, after = settle(able, self._planning.options, current, history)
+            current = candidate_of(device.plan, able.train_samples, options.budget)
+            decision, after = settle(able, options, current, history)
         except PlanError as error:
             # The budget is for the next report to judge; a device at work keeps its plan.
             logger.warning("Plan not reviewed", extra={"device": device_id, "reason": str(error)})
@@ -85,11 +100,12 @@ class Review:
             )
             self._planning.change(device, decision)
 
-    def _outcome(self, over: r.Round, work: r.Assignment) -> Outcome | None:
-        if work.state == r.COMMITTED:
-            update = self._store.update(over.number, work.device_id)
-            seconds = update.metrics.get("train_seconds") if update else None
-            return Outcome("done", float(seconds) if seconds else None)
-        if work.state == r.EXPIRED and over.reason == "deadline":
-            return Outcome("late")
-        return None
+
+def _outcome(over: r.Round, work: r.Assignment, seconds: Mapping[str, float]) -> Outcome | None:
+    if work.state == r.COMMITTED:
+        return Outcome("done", seconds.get(work.lease))
+    if work.state == r.EXPIRED and over.reason == "deadline":
+        return Outcome("late")
+    if work.state == r.REFUSED and work.reason in _GIVEN_UP:
+        return Outcome(_GIVEN_UP[work.reason])
+    return None

@@ -1,19 +1,11 @@
-"""Who takes part in a round: everybody, or a cohort in which every block has its holders.
-
-Block l is trained by devices of exit depth l or more, so a uniform draw from a fleet of mostly
-small boards leaves deep blocks without anybody. The cohort first takes, for each block from the
-deepest, as many holders as it lacks; the rest of its places are drawn uniformly.
-"""
+"""Which devices take part in a round, by the rule of `reefleet.aggregation.cohort`."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 from coordinator.records import Device
-
-# One holder may drop out, and a mean of one is no mean.
-LEAST_HOLDERS = 2
+from reefleet.aggregation.cohort import LEAST_HOLDERS, stratified
 
 
 def cohort(
@@ -24,19 +16,7 @@ def cohort(
     The same arguments choose the same devices. Result by device id.
     """
     everyone = sorted(ready, key=lambda device: device.device_id)
-    if not 0 < size < len(everyone):
-        return everyone
-    shuffled = list(everyone)
-    random.Random(seed).shuffle(shuffled)  # noqa: S311  # a fair draw, not a secret
-    chosen: list[Device] = []
-    for depth in sorted({exit_depth(device) for device in shuffled}, reverse=True):
-        # Whoever holds this block and is drawn next: deeper devices have had their turn.
-        lacking = min(least_holders, size) - holders(chosen, depth)
-        able = [device for device in shuffled if exit_depth(device) == depth][: max(0, lacking)]
-        chosen += able
-    taken = {device.device_id for device in chosen}
-    rest = [device for device in shuffled if device.device_id not in taken]
-    chosen += rest[: size - len(chosen)]
+    chosen = stratified(everyone, exit_depth, size, seed, least_holders)
     return sorted(chosen, key=lambda device: device.device_id)
 
 

@@ -8,31 +8,38 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from coordinator import pretraining
+from coordinator import pretraining, tracing
+from coordinator.announce import Announcer, Ears
+from coordinator.buffered import rounds_for
 from coordinator.bundles import COMPILER, Bundles, Workshop
 from coordinator.children import Children
 from coordinator.clock import Clock
 from coordinator.config import CoordinatorConfig, read_contract
-from coordinator.folder import Folder, renew_operator
+from coordinator.deployments import Deployments
+from coordinator.disk import Disk
+from coordinator.folder import Folder, renew_operator, web_token
 from coordinator.garbage import Garbage
+from coordinator.gate import ANYBODY, Gate
 from coordinator.listeners import Keys, Listeners, Ports
 from coordinator.planner import AccuracyTable, read_table
 from coordinator.planning import Planning
 from coordinator.presence import Presence
+from coordinator.pulse import Pulse
 from coordinator.registry import Registry
 from coordinator.review import Review
-from coordinator.rounds import Rounds
 from coordinator.scheduler import Scheduler
 from coordinator.servicer import Rooms
+from coordinator.state import state_address
 from coordinator.store import Store
 from coordinator.updates import Updates
 from coordinator.versions import Versions
 from reefleet.blobs import BlobStore, write_atomic
-from reefleet.errors import ConfigError
+from reefleet.errors import ConfigError, StoreError
+from reefleet.geometry.trained import FULL, holding
 from reefleet.model import ModelContract
-from reefleet.rpc.identity import manifest_public_key
+from reefleet.rpc.identity import Identity, issue_announcer, manifest_public_key
 from reefleet.wire import checkpoint
 
 logger = logging.getLogger(__name__)
@@ -101,21 +108,32 @@ class Coordinator:
         self._open.enter_context(folder.held())
         folder.sweep()
         renew_operator(folder, self._clock.wall())
-        contract = read_contract(folder.root / config.model.contract)
-        store = Store(folder.state)
-        self._open.callback(store.close)
-        _hold_to_contract(store, contract)
-        versions = Versions(store, BlobStore(folder.blobs), contract.spec)
-        presence = Presence(store, self._clock, config.rounds.presence_s)
-        rounds = Rounds(store, versions, config.rounds, presence, self._clock)
-        scheduler = Scheduler(rounds)
+        given = read_contract(folder.root / config.model.contract)
+        trained = config.model.trained
+        contract = replace(given, spec=holding(given.spec, trained))
+        # Keys first: a coordinator that lacks one leaves no empty state behind.
         manifest_key = folder.key(folder.manifest_key)
+        ca_cert, ca_key = folder.key(folder.ca_cert), folder.key(folder.ca_key)
+        store = Store(state_address(folder, config))
+        self._open.callback(store.close)
+        self._open.enter_context(store.held())
+        _hold_to_contract(store, contract, trained)
+        if config.tracing.endpoint:
+            self._open.callback(tracing.start(config.tracing.endpoint, config.fleet))
+        versions = Versions(store, BlobStore(folder.blobs), contract.spec, trained)
+        policy = config.rounds
+        presence = Presence(store, self._clock, policy.presence_s, policy.idle_calls_per_s)
+        gate = Gate(presence, self._clock, config.eligibility)
+        rounds = rounds_for(store, versions, policy, gate, self._clock)
+        deployments = Deployments(versions, config.deployments, presence, self._clock)
+        scheduler = Scheduler(rounds)
         bundles = Bundles(
             store, versions.blobs, contract, manifest_key, self._workshop(), scheduler.wake
         )
         self._open.callback(bundles.close)
-        planning = Planning(store, bundles, contract.spec, config.budget, self._accuracy())
-        ca_cert, ca_key = folder.key(folder.ca_cert), folder.key(folder.ca_key)
+        planning = Planning(store, bundles, contract.spec, config.budget, self._accuracy(), trained)
+        pulse = Pulse(store.is_member)
+        announcer = self._announcer(pulse, presence, scheduler, (ca_cert, ca_key))
         rooms = Rooms(
             store=store,
             blobs=versions.blobs,
@@ -125,29 +143,67 @@ class Coordinator:
             presence=presence,
             planning=planning,
             rounds=rounds,
-            updates=Updates(store, versions, config.updates, self._clock),
+            gate=gate,
+            deployments=deployments,
+            updates=Updates(store, versions, config.updates, self._clock, policy),
             clock=self._clock,
             rounds_total=config.rounds.total,
             wake=scheduler.wake,
+            disk=Disk(folder.root, config.storage.reserve_mib << 20),
+            trouble=scheduler.trouble,
+            pulse=pulse,
+            broker=config.mqtt,
         )
         planning.resume()
         review = Review(store, planning)
+        round_spans = tracing.RoundSpans(store)
+        rounds.before_opening = review.catch_up
         garbage = Garbage(store, versions.blobs, config.storage, self._clock)
 
         def tidy() -> None:
             review.catch_up()
+            deployments.advance()
+            if announcer:
+                announcer.wake(store.open_work())
+            presence.write_if_due()
+            round_spans.catch_up()
             garbage.collect_if_due()
 
         scheduler.start(tidy)
+        self._open.callback(_write_down, presence)
         self._open.callback(scheduler.stop)
-        self._begin_first_version(versions, contract, scheduler)
+        self._begin_first_version(versions, given, scheduler)
         self._scheduler = scheduler
-        keys = Keys(ca_cert, ca_key, manifest_public_key(manifest_key))
-        listeners = Listeners(rooms, config, keys)
+        self._listen(rooms, (ca_cert, ca_key), manifest_key)
+        return self._ports
+
+    def _listen(self, rooms: Rooms, authority: tuple[bytes, bytes], manifest_key: bytes) -> None:
+        token = web_token(self._folder) if self._config.web.port else ""
+        keys = Keys(*authority, manifest_public_key(manifest_key), token)
+        listeners = Listeners(rooms, self._config, keys)
         self._open.callback(listeners.stop)
         self._ports = listeners.start()
         self._tell_operators()
-        return self._ports
+
+    def _announcer(
+        self, pulse: Pulse, presence: Presence, scheduler: Scheduler, authority: tuple[bytes, bytes]
+    ) -> Announcer | None:
+        config = self._config
+        if not config.mqtt.port:
+            return None
+
+        def present(device_id: str) -> None:
+            if presence.note(device_id):
+                scheduler.wake()
+
+        if config.rounds.mode == "sync" and config.eligibility == ANYBODY:
+            # Else a device is given work by what it says when it asks, so it has to ask often.
+            presence.reaches = pulse.is_reached
+        shown = Identity(*issue_announcer(*authority), authority[0])
+        made = Announcer(config.mqtt, shown, Ears(pulse, present, self._clock))
+        made.start()
+        self._open.callback(made.stop)
+        return made
 
     def _accuracy(self) -> AccuracyTable | None:
         path = self._config.model.accuracy
@@ -171,7 +227,8 @@ class Coordinator:
 
         def publish() -> None:
             try:
-                model = self._first_model(contract)
+                seed = self._config.model.seed
+                model = checkpoint.completed(self._first_model(contract), versions.spec, seed)
                 pretraining.publish(versions, model, self._clock.wall())
                 logger.info("First version published")
             except Exception as error:  # noqa: BLE001  # without a first version nothing can run
@@ -208,8 +265,16 @@ class Coordinator:
         write_atomic(self._folder.listening, json.dumps(ports).encode())
 
 
-def _hold_to_contract(store: Store, contract: ModelContract) -> None:
+def _write_down(presence: Presence) -> None:
+    try:
+        presence.write()
+    except StoreError as error:
+        logger.warning("Last calls not written", extra={"reason": str(error)})
+
+
+def _hold_to_contract(store: Store, contract: ModelContract, trained: str) -> None:
     text = json.dumps(contract.to_json(), sort_keys=True)
+    text += "" if trained == FULL else trained
     digest = hashlib.sha256(text.encode()).hexdigest()
     found = store.fact("contract")
     if found is None:

@@ -6,24 +6,32 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
 from coordinator import records as r
+from coordinator import tracing
+from coordinator.abandoned import DIED, OUT_OF_MEMORY, give_up
 from coordinator.clock import Clock
+from coordinator.config import Mqtt
+from coordinator.deployments import Deployments, Outcome
+from coordinator.disk import Disk
+from coordinator.gate import Gate, Told
 from coordinator.personal import take_report
 from coordinator.planning import Planning
 from coordinator.presence import Presence
+from coordinator.pulse import Pulse
 from coordinator.rate import FailureLimit
 from coordinator.registry import Registry
 from coordinator.rounds import Finished, Rounds, Wait
 from coordinator.store import Store
 from coordinator.updates import Updates
-from devices.signed import verified
+from devices.profile import DeviceProfile
+from devices.signed import require_signed
 from reefleet import logs
 from reefleet.blobs import BlobStore
-from reefleet.errors import Rejected
+from reefleet.errors import ChecksumMismatch, Rejected
 from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.rpc.status import refusals
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
@@ -31,9 +39,13 @@ from reefleet.wire import convert
 
 logger = logging.getLogger(__name__)
 
+MOST_CODECS = 32  # names of codecs that a client may say it knows, and their characters
+MOST_CODEC_CHARS = 512
+
 _KINDS = {
     r.FEDERATE: fleet_pb2.TASK_KIND_FEDERATE,
     r.PERSONALIZE: fleet_pb2.TASK_KIND_PERSONALIZE,
+    r.DEPLOY: fleet_pb2.TASK_KIND_DEPLOY,
 }
 
 
@@ -47,10 +59,16 @@ class Rooms:
     presence: Presence
     planning: Planning
     rounds: Rounds
+    gate: Gate
+    deployments: Deployments
     updates: Updates
     clock: Clock
     rounds_total: int
     wake: Callable[[], None]
+    disk: Disk
+    trouble: Callable[[], str]  # of the run; '' where it goes well
+    pulse: Pulse
+    broker: Mqtt
 
 
 class EnrollmentService(fleet_pb2_grpc.EnrollmentServiceServicer):
@@ -108,17 +126,48 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         """Keep the board's profile and plan its sub-model."""
         with _caller(context, self._rooms) as device:
             told = convert.profile_from_pb(request.profile)
-            self._rooms.planning.report(device, verified(told, certificate_of(context)))
-            return fleet_pb2.ReportProfileResponse()
+            codecs = ",".join(request.codecs[:MOST_CODECS])[:MOST_CODEC_CHARS]
+            if codecs != device.codecs:
+                self._rooms.store.set_codecs(device.device_id, codecs)
+            if told.signature:
+                self._require_own(device, told, certificate_of(context))
+            self._rooms.planning.report(device, told)
+            return fleet_pb2.ReportProfileResponse(broker=_broker(self._rooms.broker))
+
+    def _require_own(self, device: r.Device, told: DeviceProfile, certificate: bytes) -> None:
+        """Refuse a profile that another key signed, and note it among the device's refusals."""
+        try:
+            require_signed(told, certificate)
+        except ChecksumMismatch as error:
+            store, now = self._rooms.store, self._rooms.clock.wall()
+            store.refuse(r.Refusal(0, device.device_id, "", str(error), now), None)
+            logger.warning("Profile refused", extra={"reason": str(error)})
+            raise
+
+    def AbandonTask(  # noqa: N802
+        self, request: fleet_pb2.AbandonTaskRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.AbandonTaskResponse:
+        """End work that the device cannot do."""
+        with _caller(context, self._rooms) as device:
+            memory = request.cause == fleet_pb2.ABANDON_CAUSE_MEMORY
+            reason = OUT_OF_MEMORY if memory else DIED
+            give_up(self._rooms.store, device.device_id, request.lease, reason, self._rooms.clock)
+            self._rooms.wake()
+            return fleet_pb2.AbandonTaskResponse()
 
     def NextTask(  # noqa: N802
-        self, _request: fleet_pb2.NextTaskRequest, context: grpc.ServicerContext
+        self, request: fleet_pb2.NextTaskRequest, context: grpc.ServicerContext
     ) -> fleet_pb2.NextTaskResponse:
         """Say what to do now."""
         with _caller(context, self._rooms) as device:
             if device.profile is None:
                 msg = f"report the profile of {device.device_id} before asking for work"
                 raise Rejected(msg)
+            if request.HasField("conditions"):
+                idle = request.idle if request.HasField("idle") else None
+                seen = replace(convert.conditions_from_pb(request.conditions), power_mode="")
+                told = Told(seen, idle)  # a text of any length is not kept
+                self._rooms.gate.tell(device.device_id, told)
             found = self._rooms.rounds.next_task(device.device_id)
             if isinstance(found, Wait):
                 return fleet_pb2.NextTaskResponse(wait_ms=found.ms)
@@ -132,6 +181,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         """Open or resume an upload."""
         with _caller(context, self._rooms) as device:
             announced = _artifact(request.update)
+            self._rooms.disk.require_room(announced.size_bytes)
             offset = self._rooms.updates.open(device.device_id, request.lease, announced)
             return fleet_pb2.OpenUpdateResponse(offset=offset)
 
@@ -177,6 +227,22 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             )
             return fleet_pb2.ReportPersonalResponse()
 
+    def ReportDeployment(  # noqa: N802
+        self, request: fleet_pb2.ReportDeploymentRequest, context: grpc.ServicerContext
+    ) -> fleet_pb2.ReportDeploymentResponse:
+        """Keep what a device did with a deployment."""
+        with _caller(context, self._rooms) as device:
+            before = request.accuracy_before if request.HasField("accuracy_before") else None
+            done = Outcome(
+                outcome=convert.outcome_from_pb(request.outcome),
+                accuracy=request.accuracy,
+                accuracy_before=before,
+                early_exit=convert.early_exit_from_pb(request.early_exit),
+            )
+            self._rooms.deployments.take_report(device.device_id, request.lease, done)
+            self._rooms.wake()  # it may have been the last canary
+            return fleet_pb2.ReportDeploymentResponse()
+
     def _task(self, work: r.Assignment) -> fleet_pb2.Task:
         return fleet_pb2.Task(
             kind=_KINDS[work.kind],
@@ -189,6 +255,7 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             manifest_signature=work.signature,
             weights=_reference(work.weights),
             deadline_s=max(1, math.ceil(self._rooms.rounds.seconds_left())),
+            turn=self._rooms.rounds.turn(work),
         )
 
 
@@ -232,9 +299,16 @@ def _caller(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[r.Device]:
     with refusals(context):
         device = rooms.registry.identify(certificate_of(context))
         with logs.context(device_id=device.device_id):
+            tracing.note(device=device.device_id)
             if rooms.presence.note(device.device_id):
                 rooms.wake()
             yield device
+
+
+def _broker(wanted: Mqtt) -> fleet_pb2.Broker | None:
+    if not wanted.port:
+        return None
+    return fleet_pb2.Broker(host=wanted.host, port=wanted.port, telemetry_s=wanted.telemetry_s)
 
 
 def _artifact(message: artifact_pb2.ArtifactRef) -> r.Artifact:

@@ -126,8 +126,9 @@ def snapshot(store: Store, config: CoordinatorConfig, now: float) -> FleetStatus
 def _round(
     found: r.Round, work: Sequence[r.Assignment], updates: Sequence[r.Update], now: float
 ) -> RoundStatus:
-    mine = [update for update in updates if update.round == found.number]
     is_open = found.state == r.OPEN
+    folds = {found.number, None} if is_open else {found.number}  # what waits will be in it
+    mine = [update for update in updates if update.folded_in in folds]
     return RoundStatus(
         number=found.number,
         state=found.state,
@@ -185,6 +186,16 @@ def _device(
         ),
         personal={"metrics": report.metrics, "early_exit": report.early_exit} if report else None,
     )
+
+
+def doing_of(device: r.Device, kind: str, *, is_compiled: bool) -> str:
+    """What a device does; `kind` is that of its open work, "done", or '' where it has none."""
+    if device.revoked_at is not None:
+        return "revoked"
+    if device.failure and kind != "done":
+        return "failed"
+    waiting = "idle" if is_compiled else "compiling" if device.plan else "enrolled"
+    return kind or waiting
 
 
 def phase_of(

@@ -7,13 +7,16 @@ sending it again cannot help, so that device's work in the round ends.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from coordinator import records as r
 from coordinator.clock import Clock
-from coordinator.config import UpdatePolicy
+from coordinator.config import RoundPolicy, UpdatePolicy
+from coordinator.faults import point
 from coordinator.store import Store
 from coordinator.versions import Versions, norm
 from reefleet.errors import (
@@ -24,12 +27,13 @@ from reefleet.errors import (
     TruncatedPayload,
     WireError,
 )
-from reefleet.model import parameter_count, tensor_shapes
+from reefleet.model import parameter_count
 from reefleet.rpc.limits import CHUNK_BYTES, max_update_bytes
 from reefleet.wire.codecs import decode_update
 
 logger = logging.getLogger(__name__)
 
+TRUSTED_S = 2.0  # an upload of many chunks asks the store so often, not with each
 _STRIPES = 64  # calls about one lease take turns; different leases seldom meet
 
 
@@ -37,14 +41,21 @@ class Updates:
     """The way of an update from a device into the store; safe to call from many threads."""
 
     def __init__(
-        self, store: Store, versions: Versions, policy: UpdatePolicy, clock: Clock
+        self,
+        store: Store,
+        versions: Versions,
+        policy: UpdatePolicy,
+        clock: Clock,
+        rounds: RoundPolicy,
     ) -> None:
         self._store = store
         self._blobs = versions.blobs
         self._versions = versions
         self._policy = policy
+        self._rounds = rounds
         self._clock = clock
         self._checking = threading.Lock()  # one decoded update in memory, whatever the cohort
+        self._looked_up: dict[str, tuple[float, str, str, int]] = {}  # by lease, with their turn
         self._turns = [threading.Lock() for _ in range(_STRIPES)]
 
     def open(self, device_id: str, lease: str, announced: r.Artifact) -> int:
@@ -66,6 +77,7 @@ class Updates:
             if earlier and earlier.sha256 != announced.sha256:
                 self._blobs.drop_partials(lease)  # one upload at a time, or disks fill up
             self._store.set_upload(lease, announced)
+            point("upload.announced")
             if self._blobs.has(announced.sha256):
                 return announced.size_bytes
             return self._blobs.partial_size(lease, announced.sha256)
@@ -75,12 +87,17 @@ class Updates:
         if len(data) > CHUNK_BYTES:
             msg = f"a chunk of {len(data)} bytes is over the limit of {CHUNK_BYTES}"
             raise PayloadTooLarge(msg)
-        work = self._work(device_id, lease)
         with self._turn(lease):
-            if self._is_repeated(work, sha256):
-                return offset + len(data)
-            total = self._announced(lease, sha256).size_bytes
-            return self._blobs.append(lease, sha256, offset, data, total)
+            total = self._under_way(device_id, lease, sha256)
+            if total is None:
+                work = self._work(device_id, lease)
+                if self._is_repeated(work, sha256):
+                    return offset + len(data)
+                total = self._announced(lease, sha256).size_bytes
+                self._looked_up[lease] = (self._clock.monotonic(), device_id, sha256, total)
+            held = self._blobs.append(lease, sha256, offset, data, total)
+            point("upload.chunk-appended")
+            return held
 
     def commit(
         self,
@@ -99,10 +116,11 @@ class Updates:
         with self._turn(lease):
             if self._is_repeated(work, announced.sha256):
                 return True
-            self._receive(work, announced)
+            self._looked_up.pop(lease, None)
+            is_fresh = self._receive(work, announced)
             try:
                 with self._checking:
-                    self._check(work, announced.sha256, samples)
+                    rms = self._check(work, announced.sha256, samples, is_fresh=is_fresh)
             except (WireError, Rejected) as error:
                 self._note(work, announced.sha256, error, ends_work=True)
                 raise
@@ -114,10 +132,22 @@ class Updates:
                 depth=work.plan.exit_depth,
                 metrics=metrics,
                 accepted_at=self._clock.wall(),
+                lease=lease,
+                base_version=work.base_version,
+                rms=rms,
             )
-            self._store.accept(lease, accepted)
+            self._keep(accepted)
         logger.info("Update accepted", extra={"bytes": announced.size_bytes, "samples": samples})
         return False
+
+    def _under_way(self, device_id: str, lease: str, sha256: str) -> int | None:
+        """Bytes of an upload that the store was asked about a moment ago; else None."""
+        asked = self._looked_up.get(lease)
+        if asked and asked[1:3] == (device_id, sha256):
+            if self._clock.monotonic() - asked[0] < TRUSTED_S:
+                return asked[3]
+            del self._looked_up[lease]
+        return None
 
     def _work(self, device_id: str, lease: str) -> r.Assignment:
         work = self._store.assignment(lease)
@@ -128,35 +158,75 @@ class Updates:
 
     def _is_repeated(self, work: r.Assignment, sha256: str) -> bool:
         """Whether this very update is durable already; raises Rejected where work is over."""
-        if stored := self._store.update(work.round, work.device_id):
+        if stored := self._store.update_of(work.lease):
             if stored.artifact.sha256 == sha256:
                 return True
             msg = f"round {work.round} already holds another update of this device"
             raise Rejected(msg)
         current = self._store.assignment(work.lease) or work
-        if current.state != r.OPEN:
-            msg = f"the work of round {work.round} is over for this device: {current.reason}"
-            if current.state == r.EXPIRED:
-                self._note(work, sha256, Rejected(msg), ends_work=False)
+        if msg := self._over(current):
+            if current.state != r.REFUSED:
+                self._note(work, sha256, Rejected(msg), ends_work=current.state == r.OPEN)
             raise Rejected(msg)
         return False
 
-    def _receive(self, work: r.Assignment, announced: r.Artifact) -> None:
+    def _over(self, work: r.Assignment) -> str:
+        """Why no update of this work counts any more; '' where one does."""
+        rules = self._rounds
+        msg = f"the work of round {work.round} is over for this device: {work.reason}"
+        if work.state == r.OPEN and rules.mode == "sync":
+            return ""
+        if not rules.takes_late or work.state not in {r.OPEN, r.EXPIRED}:
+            return msg
+        if self._store.rounds_closed() >= rules.total:
+            return f"the run is over; {msg}" if work.state == r.EXPIRED else "the run is over"
+        behind = self._newest() - work.base_version
+        if behind > rules.max_staleness:
+            return (
+                f"the work of round {work.round} started {behind} versions ago; "
+                f"an update counts up to {rules.max_staleness}"
+            )
+        return ""
+
+    def _keep(self, accepted: r.Update) -> None:
+        """Have the update folded by its own round, or wait for the next where that is allowed."""
+        point("update.before-commit")
+        if self._rounds.mode == "sync":
+            try:
+                self._store.accept(accepted.lease, replace(accepted, folded_in=accepted.round))
+            except Rejected:
+                if not self._rounds.takes_late:
+                    raise
+            else:
+                point("update.committed")
+                return
+        self._store.accept(accepted.lease, accepted, is_late=True)
+        point("update.late.committed")
+
+    def _newest(self) -> int:
+        newest = self._store.latest_version()
+        return newest.number if newest else 0
+
+    def _receive(self, work: r.Assignment, announced: r.Artifact) -> bool:
+        """Make the bytes a blob; whether they were held against their digest for it."""
         expected = self._announced(work.lease, announced.sha256)
         if expected != announced:
             msg = f"the upload was announced with {expected.size_bytes} bytes"
             raise Rejected(msg)
         if self._blobs.renew(announced.sha256):
-            return  # a crash came between the blob and its transaction
+            return False  # a crash came between the blob and its transaction
         held = self._blobs.partial_size(work.lease, announced.sha256)
         if held < announced.size_bytes:
             msg = f"only {held} of the {announced.size_bytes} bytes of the update have arrived"
             raise TruncatedPayload(msg)
+        point("upload.before-finish")
         try:
             self._blobs.finish(work.lease, announced.sha256)
         except ChecksumMismatch as error:
             self._note(work, announced.sha256, error, ends_work=False)
             raise
+        point("upload.finished")
+        return True
 
     def _announced(self, lease: str, sha256: str) -> r.Artifact:
         found = self._store.upload(lease)
@@ -165,16 +235,21 @@ class Updates:
         msg = "this update was not announced; open the upload first"
         raise Rejected(msg)
 
-    def _check(self, work: r.Assignment, sha256: str, samples: int) -> None:
+    def _check(self, work: r.Assignment, sha256: str, samples: int, *, is_fresh: bool) -> float:
+        """Refuse what may not be folded; the root mean square of what may."""
         if not 1 <= samples <= self._policy.max_samples:
             msg = f"{samples} samples is not within 1 and {self._policy.max_samples}"
             raise Rejected(msg)
         depth = work.plan.exit_depth
-        delta = decode_update(self._blobs.read(sha256), tensor_shapes(self._versions.spec, depth))
-        limit = self._policy.max_norm_ratio * self._versions.cut(work.base_version, depth).norm
+        expected = self._versions.sent(depth)
+        data = self._blobs.read(sha256, is_fresh=is_fresh)
+        delta = decode_update(data, expected, work.plan.codec)
+        # The newest weights are what it will move; those it started from may be gone.
+        limit = self._policy.max_norm_ratio * self._versions.cut(self._newest(), depth).norm
         if not (found := norm(delta)) <= limit:
             msg = f"the update's norm {found:.4g} is over the bound of {limit:.4g}"
             raise Rejected(msg)
+        return found / math.sqrt(max(1, sum(value.size for value in delta.values())))
 
     def _note(
         self, work: r.Assignment, sha256: str, error: ReefleetError, *, ends_work: bool

@@ -9,24 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.records import Artifact, Cut
+from coordinator.faults import point
+from coordinator.records import Artifact, Cut, Update
 from coordinator.store import Store
 from reefleet.blobs import BlobStore
 from reefleet.errors import StoreError
-from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.geometry.trained import FULL
+from reefleet.model import ModelSpec, Shape, sent_shapes, tensor_shapes
 from reefleet.wire.codecs import decode_update
-from reefleet.wire.tensors import Float32Tensor, pack_tensors
+from reefleet.wire.tensors import Float32Tensor, pack_tensors, unpack_tensors
 
 Tensors = Mapping[str, NDArray[np.float32]]
+Model = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class Versions:
-    """The models of one run, kept in `store` and `blobs`."""
+    """The models of one run, kept in `store` and `blobs`; devices send its `trained` set."""
 
     store: Store
     blobs: BlobStore
     spec: ModelSpec
+    trained: str = FULL
 
     def keep(self, model: Tensors) -> Artifact:
         """Store a model's blob; it is no version before the store says so."""
@@ -43,6 +47,24 @@ class Versions:
             raise StoreError(msg)
         return decode_update(self.blobs.read(version.artifact.sha256), tensor_shapes(self.spec))
 
+    def load_memory(self, number: int) -> Model:
+        """What the server optimizer remembers with a version; empty where it remembers nothing."""
+        version = self.store.version(number)
+        if version is None or version.optimizer is None:
+            return {}
+        data = self.blobs.read(version.optimizer.sha256)
+        # Two moments, of float32 each, of every tensor.
+        bound = 8 * sum(math.prod(shape) for shape in tensor_shapes(self.spec).values())
+        return {name: tensor.decode() for name, tensor in unpack_tensors(data, bound).items()}
+
+    def expected(self, update: Update) -> Mapping[str, Shape]:
+        """Names and shapes of an accepted update."""
+        return self.sent(update.depth)
+
+    def sent(self, depth: int) -> Mapping[str, Shape]:
+        """Names and shapes of what a device of this depth sends."""
+        return sent_shapes(self.spec, depth, self.trained)
+
     def cut(self, number: int, depth: int, model: Tensors | None = None) -> Cut:
         """The packed weights that a sub-model of `depth` blocks holds; cut once, then kept.
 
@@ -53,6 +75,7 @@ class Versions:
         model = self.load(number) if model is None else model
         held = {name: model[name] for name in tensor_shapes(self.spec, depth)}
         cut = Cut(number, depth, self._artifact(number, depth, held), norm(held))
+        point("cut.before-commit")
         self.store.add_cut(cut)
         return cut
 

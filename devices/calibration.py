@@ -7,22 +7,25 @@ values moved, weights. The fit is linear, so it extends to any depth, width, bat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from devices import cost
-from devices.cost import Speed
 from devices.probe_models import PROBES
 from devices.profile import DeviceProfile, Timing
+from devices.speed import Speed, answer_features, spilled, step_features
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Medians on networks that were not fitted, on a busy machine: 5 % for answers, 14 % for steps.
+# Medians on networks that were not fitted, on a busy machine, are half of these.
 ANSWER_SIGMA = 0.10
-STEP_SIGMA = 0.18
-LEAST_ANSWERS, LEAST_STEPS = 4, 6
+STEP_SIGMA = 0.12
+LEAST_ANSWERS, LEAST_STEPS = 4, 8
+# Working sets from which a step may get slower: the private caches of all known boards and more.
+CACHES_MB = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 def calibrate(profile: DeviceProfile) -> Speed | None:
@@ -31,45 +34,75 @@ def calibrate(profile: DeviceProfile) -> Speed | None:
     Processor time is stretched where control groups grant less than the threads would use.
     """
     known = [timing for timing in profile.timings if timing.probe in PROBES]
-    answers = [timing for timing in known if timing.work == "answer"]
-    steps = [timing for timing in known if timing.work != "answer"]
-    if len(answers) < LEAST_ANSWERS or len(steps) < LEAST_STEPS:
+    if len(known) < LEAST_ANSWERS + LEAST_STEPS:
         return None
     stretch = max(1.0, profile.threads / profile.cpus) if profile.cpus else 1.0
-    answer, answer_sigma = _fitted(
-        [_answer_row(t) for t in answers], answers, stretch, ANSWER_SIGMA
+    return _calibrated(tuple(known), stretch)
+
+
+@lru_cache(maxsize=16384)  # a review asks for every device after every round
+def _calibrated(known: tuple[Timing, ...], stretch: float) -> Speed | None:
+    answers = _Fit.of(known, "answer", stretch)
+    steps = _Fit.of(known, "train", stretch)
+    if len(answers.timings) < LEAST_ANSWERS or len(steps.timings) < LEAST_STEPS:
+        return None
+    floats = _Fit.of(known, "float", stretch)
+    answer, answer_spread = answers.weights(answers.rows(_answer_row))
+    found = [(*steps.weights(steps.rows(partial(_step_row, mb))), mb) for mb in CACHES_MB]
+    step, step_spread, cache_mb = min(found, key=lambda fit: fit[1])
+    answer_float = floats.weights(floats.rows(_answer_row))[0] if floats.timings else ()
+    return Speed(
+        answer,
+        answers.sigma(max(ANSWER_SIGMA, answer_spread)),
+        step,
+        steps.sigma(max(STEP_SIGMA, step_spread)),
+        cache_mb,
+        answer_float,
     )
-    step, step_sigma = _fitted([_step_row(t) for t in steps], steps, stretch, STEP_SIGMA)
-    return Speed(answer, answer_sigma, step, step_sigma)
 
 
 def _answer_row(timing: Timing) -> tuple[float, ...]:
-    return cost.answer_features(PROBES[timing.probe], timing.depth)
+    return answer_features(PROBES[timing.probe], timing.depth)
 
 
-def _step_row(timing: Timing) -> tuple[float, ...]:
+def _step_row(cache_mb: float, timing: Timing) -> tuple[float, ...]:
     _, _, bits = timing.work.rpartition("-2-")
     models = 2 if timing.work.startswith("train-2-") else 1
     width = int(bits) if models == 2 else 8
-    return cost.step_features(PROBES[timing.probe], timing.depth, models, width, timing.batch)
+    spec = PROBES[timing.probe]
+    return spilled(step_features(spec, timing.depth, models, width, timing.batch), cache_mb)
 
 
-def _fitted(
-    rows: Sequence[tuple[float, ...]],
-    timings: Sequence[Timing],
-    stretch: float,
-    least_sigma: float,
-) -> tuple[tuple[float, ...], float]:
-    """Weights of the features in milliseconds, and the relative sigma of what they predict."""
-    import numpy as np
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Timings of one kind of work, stretched."""
 
-    taken = np.array([timing.ms * stretch for timing in timings])
-    relative = np.array(rows) / taken[:, None]
-    weights = nonnegative(relative, np.ones(len(taken)))
-    spread = float(np.sqrt(np.mean((relative @ weights - 1) ** 2)))
-    noise = sum(timing.rel_sigma for timing in timings) / len(timings)
-    sigma = math.hypot(max(least_sigma, spread), min(noise, 1.0) / math.sqrt(len(timings)))
-    return tuple(float(weight) for weight in weights), sigma
+    timings: tuple[Timing, ...]
+    stretch: float
+
+    @classmethod
+    def of(cls, timings: Sequence[Timing], kind: str, stretch: float) -> _Fit:
+        """Those whose work is of a kind."""
+        return cls(tuple(t for t in timings if t.work.partition("-")[0] == kind), stretch)
+
+    def rows(self, features: Callable[[Timing], tuple[float, ...]]) -> list[tuple[float, ...]]:
+        """What each is to be explained by."""
+        return [features(timing) for timing in self.timings]
+
+    def weights(self, rows: Sequence[tuple[float, ...]]) -> tuple[tuple[float, ...], float]:
+        """Milliseconds of a unit of each feature, and the relative spread about what they say."""
+        import numpy as np
+
+        taken = np.array([timing.ms * self.stretch for timing in self.timings])
+        relative = np.array(rows) / taken[:, None]
+        found = nonnegative(relative, np.ones(len(taken)))
+        spread = float(np.sqrt(np.mean((relative @ found - 1) ** 2)))
+        return tuple(float(weight) for weight in found), spread
+
+    def sigma(self, spread: float) -> float:
+        """The relative sigma of what the weights predict: their spread, and the timings' noise."""
+        noise = sum(timing.rel_sigma for timing in self.timings) / len(self.timings)
+        return math.hypot(spread, min(noise, 1.0) / math.sqrt(len(self.timings)))
 
 
 def nonnegative(matrix: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,14 +14,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
-from reefleet.model import (
-    ModelSpec,
-    forward_macs,
-    packed_bytes,
-    parameter_count,
-    quantized_tensors,
-    tensor_shapes,
+from devices.speed import (
+    Speed,
+    answer_features,
+    dot,
+    gflop,
+    parameters,
+    spilled,
+    step_features,
+    trained_parameters,
 )
+from devices.trained import TRAINED
+from reefleet.model import ModelSpec, kept_values, packed_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,21 +43,28 @@ BLOCK_DISPATCH_MS = 0.030
 STAGE_CALL_MS = 0.070
 REFERENCE_MIPS = 4970.0
 
-TRAIN_OVER_FORWARD = 3.0  # measured 2.7 to 3.2
 # Work of one training step in units of one model's: two models add the quantized pass and the
 # centers; measured 3.3 at 4 bits and 4.3 at 8.
 STEP_PASSES = {1: 1.0, 2: 3.5}
 # Float32 copies of the weights that a device keeps of its training state on disk.
 STATE_COPIES = 11
+KEPT_SUBMODELS = 2
+
+# What answers a request, and what it takes beside int8 stages of onnxruntime where a board's own
+# benchmark did not time it.
+RUNTIMES = ("onnxruntime-int8", "onnxruntime-float", "litert-int8")
+FLOAT_OVER_INT8 = 1.9
+LITERT_OVER_ONNX = 0.76
+RATIO_SIGMA = 0.25
 
 # Peak of a whole client: python, onnxruntime, grpc and cryptography; then by models a session's own
 # structures a block, copies of the weights and of what is kept for backward. One model counts the
 # personal fit after the rounds, which holds more. Fitted to 33 programs of six networks; fitted to
 # half of them, the other half is met within 2 % (median) and 10 %.
-CLIENT_BASE_MIB = 85.5
+CLIENT_BASE_MIB = 89.5
 GRAPH_MIB_PER_BLOCK = {1: 4.9, 2: 5.9}
 WEIGHT_COPIES = {1: 15.3, 2: 18.4}
-ACTIVATION_FACTOR = {1: 2.7, 2: 4.0}  # no arena, default malloc
+ACTIVATION_FACTOR = {1: 2.7, 2: 4.0}  # no arena, freed memory kept
 
 MEMORY_RELATIVE_MARGIN = 1.15
 MEMORY_ABSOLUTE_MARGIN_MIB = 64.0
@@ -92,48 +103,9 @@ class Rates:
     measured: Speed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a board's own benchmark says: milliseconds for each unit of the features below."""
-
-    answer: tuple[float, ...]
-    answer_sigma: float
-    step: tuple[float, ...]
-    step_sigma: float
-
-
-def answer_features(spec: ModelSpec, depth: int) -> tuple[float, ...]:
-    """What the time of an answer is linear in: blocks, GFLOP, 1e6 values, 1e6 attention pairs."""
-    values = depth * spec.tokens * spec.width
-    pairs = depth * spec.heads * spec.tokens**2
-    return (float(depth), _gflop(spec, depth), values * 1e-6, pairs * 1e-6)
-
-
-def step_features(
-    spec: ModelSpec, depth: int, models: int, bits: int, batch: int
-) -> tuple[float, ...]:
-    """What the time of a training step is linear in.
-
-    Blocks; GFLOP of the batch; 1e6 values kept for backward; 1e6 weights; and with two models,
-    whose pass through the quantized copy costs as much again twice, 1e6 quantized weights and
-    those times bits.
-    """
-    passes = 3 if models == 2 else 1
-    kept = depth * spec.tokens * (16 * spec.width + spec.heads * spec.tokens) * batch
-    coded = _coded(spec, depth) * 1e-6 if models == 2 else 0.0
-    return (
-        float(passes * depth),
-        passes * _gflop(spec, depth) * batch,
-        passes * kept * 1e-6,
-        passes * parameters(spec, depth) * 1e-6,
-        coded,
-        coded * bits,
-    )
-
-
 def forward_ms(spec: ModelSpec, depth: int, rates: Rates, speedup: float = 1.0) -> Estimate:
     """One forward pass of one image through `depth` blocks and their exits, in milliseconds."""
-    arithmetic = _gflop(spec, depth) / (rates.vit_gflops * speedup) * 1e3
+    arithmetic = gflop(spec, depth) / (rates.vit_gflops * speedup) * 1e3
     dispatch = depth * BLOCK_DISPATCH_MS * REFERENCE_MIPS / rates.scalar_mips
     return Estimate(arithmetic + dispatch, rates.rel_sigma)
 
@@ -145,45 +117,73 @@ def weight_traffic_ms(spec: ModelSpec, depth: int, rates: Rates) -> float:
     return packed_size(spec, depth, 8) / (2 * rates.memcpy_gbs * 1e9) * 1e3
 
 
-def answer_ms(spec: ModelSpec, depth: int, rates: Rates) -> Estimate:
-    """One answer that leaves at the last exit: int8 stages, one call each, in milliseconds.
+def answer_ms(
+    spec: ModelSpec, depth: int, rates: Rates, runtime: str = "onnxruntime-int8"
+) -> Estimate:
+    """One answer that leaves at the last exit: stages, one call each, in milliseconds.
 
     Bits below 8 change nothing: the kernels are int8 and codes are expanded when loaded.
     """
     if speed := rates.measured:
-        return Estimate(_dot(speed.answer, answer_features(spec, depth)), speed.answer_sigma)
+        return _measured_answer(spec, depth, speed, runtime)
     calls = len(spec.exits_within(depth)) * STAGE_CALL_MS * REFERENCE_MIPS / rates.scalar_mips
-    time = forward_ms(spec, depth, rates, rates.int8_speedup).value + calls
+    speedup = 1.0 if runtime == "onnxruntime-float" else rates.int8_speedup
+    time = forward_ms(spec, depth, rates, speedup).value + calls
+    if runtime == "litert-int8":
+        time *= LITERT_OVER_ONNX
     return Estimate(max(time, weight_traffic_ms(spec, depth, rates)), rates.rel_sigma)
 
 
-def train_step_ms(
-    spec: ModelSpec, depth: int, models: int, bits: int, batch: int, rates: Rates
+def _measured_answer(spec: ModelSpec, depth: int, speed: Speed, runtime: str) -> Estimate:
+    features = answer_features(spec, depth)
+    if runtime == "onnxruntime-float" and speed.answer_float:
+        return Estimate(dot(speed.answer_float, features), speed.answer_sigma)
+    ratio = {"onnxruntime-float": FLOAT_OVER_INT8, "litert-int8": LITERT_OVER_ONNX}.get(runtime)
+    if ratio is None:
+        return Estimate(dot(speed.answer, features), speed.answer_sigma)
+    sigma = math.hypot(speed.answer_sigma, RATIO_SIGMA)
+    return Estimate(ratio * dot(speed.answer, features), sigma)
+
+
+def train_step_ms(  # noqa: PLR0913  # what a step is made of
+    spec: ModelSpec,
+    depth: int,
+    models: int,
+    bits: float,
+    batch: int,
+    rates: Rates,
+    *,
+    trained: str = "full",
 ) -> Estimate:
     """One training step of `batch` rows, float32, in milliseconds; bits matter once measured."""
     if speed := rates.measured:
-        features = step_features(spec, depth, models, bits, batch)
-        return Estimate(_dot(speed.step, features), speed.step_sigma)
+        features = step_features(spec, depth, models, bits, batch, trained)
+        return Estimate(dot(speed.step, spilled(features, speed.cache_mb)), speed.step_sigma)
     forward = forward_ms(spec, depth, rates)
-    value = forward.value * TRAIN_OVER_FORWARD * STEP_PASSES[models] * batch
+    value = forward.value * TRAINED[trained].passes * STEP_PASSES[models] * batch
     return Estimate(value, rates.rel_sigma)
 
 
-def train_steps(samples: int, batch: int, epochs: int) -> int:
-    """Steps of a round; a short last batch costs as much as a full one."""
-    return math.ceil(samples / batch) * epochs
+def train_steps(samples: int, batch: int, epochs: float) -> int:
+    """Steps of so many epochs; a short last batch costs as much as a full one."""
+    return math.ceil(math.ceil(samples / batch) * epochs)
 
 
 def activation_mib(spec: ModelSpec, depth: int, batch: int) -> float:
-    """Float32 values that one pass keeps for backward: 16 D + H T a token and block."""
-    values = spec.tokens * batch * (16 * spec.width + spec.heads * spec.tokens) * depth
-    return 4 * values / 2**20
+    """Float32 values that one pass keeps for backward."""
+    return 4 * kept_values(spec, depth) * batch / 2**20
 
 
-def client_peak_mib(spec: ModelSpec, depth: int, models: int, batch: int) -> Estimate:
-    """Peak resident memory of a training client in MiB, before any safety margin."""
+def client_peak_mib(
+    spec: ModelSpec, depth: int, models: int, batch: int, trained: str = "full"
+) -> Estimate:
+    """Peak resident memory of a training client in MiB, before any safety margin.
+
+    With one model the personal fit after the rounds counts too, which trains everything.
+    """
     weights = WEIGHT_COPIES[models] * 4 * parameters(spec, depth) / 2**20
-    kept = ACTIVATION_FACTOR[models] * activation_mib(spec, depth, batch)
+    share = TRAINED[trained].kept if models == 2 else 1.0
+    kept = ACTIVATION_FACTOR[models] * activation_mib(spec, depth, batch) * share
     return Estimate(CLIENT_BASE_MIB + GRAPH_MIB_PER_BLOCK[models] * depth + weights + kept)
 
 
@@ -193,14 +193,20 @@ def memory_to_reserve_mib(peak_mib: Quantity, available_mib: int) -> Quantity:
     return peak_mib * MEMORY_RELATIVE_MARGIN + reserve
 
 
+def memory_slack(peak_mib: float, available_mib: int, share: float) -> float:
+    """The factor on a peak from which it no longer fits into a share of the free memory."""
+    room = share * available_mib - memory_to_reserve_mib(0.0, available_mib)
+    return max(1.0, room / (MEMORY_RELATIVE_MARGIN * peak_mib))
+
+
 def download_bytes(spec: ModelSpec, depth: int) -> int:
     """Shared weights of one round, float32."""
     return 4 * parameters(spec, depth)
 
 
-def update_bytes(spec: ModelSpec, depth: int, codec: str) -> int:
-    """One coded update, before zstd."""
-    return math.ceil(parameters(spec, depth) * CODEC_BITS[codec] / 8)
+def update_bytes(spec: ModelSpec, depth: int, codec: str, trained: str = "full") -> int:
+    """One coded update of what was trained, before zstd."""
+    return math.ceil(trained_parameters(spec, depth, trained) * CODEC_BITS[codec] / 8)
 
 
 def transfer_s(payload_bytes: Quantity, rate_mbps: float) -> Quantity:
@@ -213,34 +219,13 @@ def energy_j(busy_s: Quantity, busy_w: float) -> Quantity:
     return busy_s * busy_w
 
 
-def disk_bytes(spec: ModelSpec, depth: int, bits: int) -> int:
-    """Free bytes needed: the sub-model twice (atomic swap), the training state, a reserve."""
+def disk_bytes(spec: ModelSpec, depth: int, packed: int) -> int:
+    """Free bytes needed: the packed sub-model twice (atomic swap), training state, a reserve."""
     state = 4 * parameters(spec, depth) * STATE_COPIES
-    return 2 * packed_size(spec, depth, bits) + state + DISK_RESERVE_BYTES
+    return KEPT_SUBMODELS * packed + state + DISK_RESERVE_BYTES
 
 
 @lru_cache(maxsize=4096)
 def packed_size(spec: ModelSpec, depth: int, bits: int) -> int:
     """Bytes of the packed sub-model."""
     return packed_bytes(spec, depth, bits)
-
-
-@lru_cache(maxsize=1024)
-def parameters(spec: ModelSpec, depth: int) -> int:
-    """Weights of the sub-model."""
-    return parameter_count(spec, depth)
-
-
-@lru_cache(maxsize=1024)
-def _gflop(spec: ModelSpec, depth: int) -> float:
-    return 2 * forward_macs(spec, depth) / 1e9
-
-
-@lru_cache(maxsize=1024)
-def _coded(spec: ModelSpec, depth: int) -> int:
-    shapes = tensor_shapes(spec, depth)
-    return sum(math.prod(shapes[name]) for name in quantized_tensors(spec, depth))
-
-
-def _dot(weights: tuple[float, ...], features: tuple[float, ...]) -> float:
-    return sum(weight * feature for weight, feature in zip(weights, features, strict=True))

@@ -11,7 +11,7 @@ from reefleet.model import ModelSpec
 
 CLASSES = 10
 DEPTHS = (2, 4)
-VERSION = 1
+VERSION = 2
 
 # narrow: dispatch counts; slim: many tokens, little arithmetic each; wide: arithmetic counts.
 PROBES: Mapping[str, ModelSpec] = {
@@ -19,6 +19,9 @@ PROBES: Mapping[str, ModelSpec] = {
     f"slim-{VERSION}": ModelSpec(32, 4, 3, 96, 3, 4, CLASSES, DEPTHS),
     f"wide-{VERSION}": ModelSpec(32, 4, 3, 192, 3, 4, CLASSES, DEPTHS),
 }
+
+# Answers that are timed: with int8 weights, and with float32 ones.
+ANSWERS = ("answer", "float")
 
 # Training steps that are timed: probe, depth, batch, models, bits. In order of what they tell.
 STEPS: tuple[tuple[str, int, int, int, int], ...] = (
@@ -35,4 +38,6 @@ STEPS: tuple[tuple[str, int, int, int, int], ...] = (
     (f"wide-{VERSION}", 4, 1, 1, 8),
     (f"wide-{VERSION}", 2, 8, 1, 8),
     (f"narrow-{VERSION}", 4, 16, 2, 4),
+    (f"wide-{VERSION}", 2, 4, 2, 4),
+    (f"slim-{VERSION}", 4, 8, 1, 8),
 )

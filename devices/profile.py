@@ -21,16 +21,16 @@ _COUNTS = (
 )
 _RATES = ("cpus", "network_mbps", "storage_read_mbs", "storage_write_mbs")
 _MOST_TIMINGS = 64
-WORKS = frozenset({"answer", "train", *(f"train-2-{bits}" for bits in range(1, 9))})
+WORKS = frozenset({"answer", "float", "train", *(f"train-2-{bits}" for bits in range(1, 9))})
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What one piece of the benchmark took: one answer, or one training step of `batch` rows.
 
-    `work` is "answer", "train", or "train-2-B": two models, the personal one of B bits. `probe`
-    names the network, `rel_sigma` is the spread of the runs, `peak_mib` what the process held at
-    most (None: not measured).
+    `work` is "answer" (int8), "float" (the same answer in float32), "train", or "train-2-B": two
+    models, the personal one of B bits. `probe` names the network, `rel_sigma` is the spread of the
+    runs, `peak_mib` what the process held at most (None: not measured).
     """
 
     work: str

@@ -7,13 +7,10 @@ JSON without its signature. `cryptography` is imported inside the functions.
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import replace
 
 from devices.profile import DeviceProfile
 from reefleet.errors import ChecksumMismatch
-
-logger = logging.getLogger(__name__)
 
 
 def canonical(profile: DeviceProfile) -> bytes:
@@ -52,15 +49,3 @@ def require_signed(profile: DeviceProfile, certificate_pem: bytes) -> None:
         key.verify(signature, canonical(profile), ec.ECDSA(hashes.SHA256()))
     except (InvalidSignature, ValueError) as error:
         raise ChecksumMismatch(msg) from error
-
-
-def verified(profile: DeviceProfile, certificate_pem: bytes) -> DeviceProfile:
-    """The profile, its signature dropped with a warning where the holder did not make it."""
-    if not profile.signature:
-        return profile
-    try:
-        require_signed(profile, certificate_pem)
-    except ChecksumMismatch as error:
-        logger.warning("Profile's signature dropped", extra={"reason": str(error)})
-        return replace(profile, signature="")
-    return profile

@@ -5,16 +5,27 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from devices.profile import DeviceProfile
+from edge_client.activity import Activity
+from edge_client.attempt import MEMORY
 from edge_client.client import Client
 from edge_client.delivery import deliver, deliver_all
+from edge_client.deploy import deploy
 from edge_client.federate import federate
+from edge_client.memory import give_back
 from edge_client.personalize import personalize
 from edge_client.stopping import StopFlag, Stopped
-from edge_client.task import FEDERATE, Finished, Task, Wait
+from edge_client.task import DEPLOY, FEDERATE, Finished, Task, Wait
 from reefleet import logs
-from reefleet.errors import NotEnrolled, ReefleetError, TlsFailure
+from reefleet.errors import (
+    NotEnrolled,
+    OutOfMemory,
+    ReefleetError,
+    TlsFailure,
+    UnsupportedVersion,
+)
 from reefleet.retry import Retry
 
 logger = logging.getLogger(__name__)
@@ -32,8 +43,10 @@ class Agent:
         profile: DeviceProfile,
         stop: StopFlag,
         upkeep: Callable[[], None] = lambda: None,
+        activity: Activity | None = None,
     ) -> None:
         """Take a client that is ready to call; `upkeep` is called before each question."""
+        self._activity = activity or Activity()
         self._client = client
         self._profile = profile
         self._stop = stop
@@ -59,7 +72,15 @@ class Agent:
         self._client.coordinator.report_profile(self._profile)
         logger.info("profile reported", extra={"board": self._profile.board})
         deliver_all(self._client)
+        if verdict := self._client.attempts.verdict():
+            self._abandon(*verdict)
         self._begun = True
+
+    def _abandon(self, lease: str, cause: str) -> None:
+        logger.warning("work given up", extra={"lease": lease, "cause": cause})
+        with suppress(UnsupportedVersion):  # an older coordinator sees the deadline pass
+            self._client.coordinator.abandon(lease, cause)
+        self._client.attempts.end()
 
     def _turn(self) -> bool:
         """One question and what follows from it; True where the run is over."""
@@ -69,26 +90,37 @@ class Agent:
             self._begin()
         answer = self._client.coordinator.next_task()
         if isinstance(answer, Task):
-            with logs.context(round_number=answer.round):
+            with logs.context(round_number=answer.round), self._activity.at(answer.kind):
                 self._work(answer)
             return False
         if isinstance(answer, Wait):
-            self._stop.wait(answer.seconds)
+            self._stop.idle(answer.seconds)
             return False
         return self._over(answer)
 
     def _work(self, task: Task) -> None:
         logger.info("task taken", extra={"kind": task.kind, "of": task.rounds_total})
-        if task.kind == FEDERATE:
-            deliver(self._client, federate(self._client, task))
-        else:
-            personalize(self._client, task)
+        if task.kind == DEPLOY:
+            deploy(self._client, task)
+            return
+        self._client.attempts.begin(task.lease)
+        try:
+            if task.kind == FEDERATE:
+                deliver(self._client, federate(self._client, task))
+            else:
+                personalize(self._client, task)
+        except (MemoryError, OutOfMemory):
+            self._abandon(task.lease, MEMORY)
+            raise
+        finally:
+            self._client.attempts.end()
+            give_back()
 
     def _over(self, _finished: Finished) -> bool:
         if self._client.config.until_finished:
             logger.info("run finished")
             return True
-        self._stop.wait(self._client.config.idle_s)
+        self._stop.idle(self._client.config.idle_s)
         return False
 
     def _loop(self) -> None:

@@ -17,9 +17,10 @@ from edge_client.transfer import Source, download
 from reefleet.blobs import BlobStore
 from reefleet.errors import TensorMismatch, WireError
 from reefleet.model import parameter_count, tensor_shapes
+from reefleet.plan import UPLOAD_CODECS, SubmodelPlan
 from reefleet.rpc import identity
 from reefleet.wire.codecs import decode_update
-from reefleet.wire.manifest import MAX_MANIFEST_BYTES, TaskBundle, task_from_bytes
+from reefleet.wire.manifest import FROZEN, MAX_MANIFEST_BYTES, TaskBundle, task_from_bytes
 from reefleet.wire.tensors import MAX_HEADER_BYTES
 
 INIT_FILE = "init.safetensors"
@@ -125,16 +126,21 @@ def keep_only(store: BlobStore, wanted: Iterable[str]) -> None:
 
 
 def _require_complete(manifest: TaskBundle, task: Task) -> None:
-    if replace(manifest.plan, why=()) != replace(task.plan, why=()):
+    if _compiled(manifest.plan) != _compiled(task.plan):
         msg = "the manifest was made for another plan than the task names"
         raise WireError(msg)
-    if task.kind not in manifest.programs:
-        msg = f"the manifest has no program {task.kind!r}"
+    if task.program not in manifest.programs:
+        msg = f"the manifest has no program {task.program!r}"
         raise WireError(msg)
     if not 1 <= manifest.predict.batch <= MAX_PREDICT_ROWS:
         msg = f"the manifest's predict batch is {manifest.predict.batch}"
         raise WireError(msg)
     _require_shared(manifest)
+
+
+def _compiled(plan: SubmodelPlan) -> SubmodelPlan:
+    """What of a plan the graphs depend on."""
+    return replace(plan, why=(), local_steps=0, codec=UPLOAD_CODECS[0])
 
 
 def _require_shared(manifest: TaskBundle) -> None:
@@ -145,6 +151,6 @@ def _require_shared(manifest: TaskBundle) -> None:
     for program in manifest.programs.values():
         for item in program.state:
             plain = item.name.partition("/")[2]
-            if item.role in {"shared", "personal"} and shapes.get(plain) != item.shape:
+            if item.role in {"shared", "personal", FROZEN} and shapes.get(plain) != item.shape:
                 msg = f"state {item.name!r} {item.shape} is no tensor of the sub-model"
                 raise TensorMismatch(msg)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from devices.profile import DeviceProfile
+from edge_client.attempt import Attempts
 from edge_client.bundle import Bundle, Supply, keep_only, obtain
 from edge_client.config import EdgeConfig
 from edge_client.data import DeviceData
@@ -43,6 +44,14 @@ class Coordinator(Source, Sink, Protocol):
     ) -> None:
         """Report the figures of the personal model."""
 
+    def abandon(self, lease: str, cause: str) -> None:
+        """Give up work that this board cannot do, for want of `attempt.MEMORY` or in a CRASH."""
+
+    def report_deployment(
+        self, lease: str, outcome: str, found: EarlyExitReport, accuracy_before: float | None
+    ) -> None:
+        """Report what became of a deployment."""
+
 
 @dataclass(slots=True)
 class Client:
@@ -70,6 +79,11 @@ class Client:
     def outbox(self) -> Outbox:
         """Work that is not acknowledged yet."""
         return Outbox(self.config.state / "outbox")
+
+    @property
+    def attempts(self) -> Attempts:
+        """What the client is at, for its next life to read."""
+        return Attempts(self.config.state)
 
     @property
     def submodel(self) -> Path:

@@ -40,6 +40,16 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class SelfTest:
+    """When a deployed sub-model is refused: its test accuracy is lower by more than `tolerance`.
+
+    One sample more or less is never a reason.
+    """
+
+    tolerance: float = within(0.02, 0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeConfig:
     """A client's settings; `edge.toml` in the state folder, REEFLEET_EDGE_ variables, flags."""
 
@@ -53,4 +63,5 @@ class EdgeConfig:
     deadlines: Deadlines = field(default_factory=Deadlines)
     bounds: Bounds = field(default_factory=Bounds)
     calibration: Calibration = field(default_factory=Calibration)
+    self_test: SelfTest = field(default_factory=SelfTest)
     retry: Retry = field(default_factory=lambda: Retry(base_s=0.2, ceiling_s=15.0))

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from reefleet.datasets.pack import Part, load_parts
 from reefleet.errors import DataTooSmall
@@ -40,10 +36,3 @@ def load(path: Path) -> DeviceData:
     Raises MissingFile, or DamagedFile naming the array that is absent or of the wrong kind.
     """
     return DeviceData(*load_parts(path, PARTS))
-
-
-def shuffled(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices 0..count-1 in a fresh order, in runs of `size`; the last may be short."""
-    order = rng.permutation(count)
-    for start in range(0, count, size):
-        yield order[start : start + size]

@@ -24,9 +24,8 @@ class Predictor:
     ) -> None:
         """Open the graph; raises TensorMismatch where it disagrees with the manifest."""
         shapes = tensor_shapes(spec, depth)
-        side = spec.image_size
         self._file = predict.file
-        self._image = np.zeros((predict.batch, spec.channels, side, side), np.float32)
+        self._image = np.zeros((predict.batch, *spec.image_shape), np.float32)
         exits = len(spec.exits_within(depth))
         self._logits = np.zeros((predict.batch, exits, spec.classes), np.float32)
         self._session = runtime.open_session(graph, predict.file, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,6 +24,7 @@ from reefleet.wire.codecs import encode_update
 logger = logging.getLogger(__name__)
 
 SHARED = "shared/"
+DEADLINE_RESERVE = 0.15  # share of the time that is kept for packing and pushing
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -30,14 +32,18 @@ Arrays = Mapping[str, NDArray[np.float32]]
 def federate(client: Client, task: Task) -> Entry:
     """Do a federated task; the finished work is on disk when this returns.
 
+    Where the deadline comes near, training ends early and what is done counts for as much less.
+
     Raises WireError where what arrived cannot be used, NonFiniteUpdate where training diverged,
     Stopped where the client is to end; in each case nothing is kept.
     """
+    begun = time.monotonic()
     received = client.coordinator.bytes_down
     bundle = client.prepare(task)
     weights = bundle.weights(task.weights)
     shared_accuracy = _accuracy(client, bundle, weights)
-    program, trained = _fine_tuned(client, task, bundle, weights)
+    left_s = (1 - DEADLINE_RESERVE) * task.deadline_s - (time.monotonic() - begun)
+    program, trained = _fine_tuned(client, task, bundle, weights, left_s)
     own_accuracy: tuple[float, ...] = ()
     if own := snapping.quantized(program.state):
         own_accuracy = _accuracy(client, bundle, own)
@@ -49,6 +55,8 @@ def federate(client: Client, task: Task) -> Entry:
         bytes_down=client.coordinator.bytes_down - received,
         peak_resident_bytes=peak_resident_bytes() or 0,
         train_seconds=trained.seconds,
+        steps=trained.steps,
+        steps_asked=trained.asked,
     )
     entry = _packed(client, task, program, weights, metrics)
     client.personal.adopt(entry.state_file)
@@ -63,16 +71,17 @@ def federate(client: Client, task: Task) -> Entry:
 
 
 def _fine_tuned(
-    client: Client, task: Task, bundle: Bundle, weights: Arrays
+    client: Client, task: Task, bundle: Bundle, weights: Arrays, left_s: float
 ) -> tuple[ResidentProgram, Trained]:
     program = bundle.program(FEDERATE, client.config.threads, client.max_state_bytes)
     stored = client.personal.state(bundle.digest)
     program.load(
-        personal.first_state(program.program, weights, stored, bundle.initial(), task.plan.bits)
+        personal.first_state(program.program, weights, stored, bundle.initial())
     )
     span = Span((task.round - 1) / task.rounds_total, min(1.0, task.round / task.rounds_total))
     pre = bundle.manifest.preprocessing
-    lesson = Lesson(client.data.train, pre, task.plan.bits, seed_of(client.device_id, task), span)
+    seed, steps = seed_of(client.device_id, task), task.plan.local_steps
+    lesson = Lesson(client.data.train, pre, task.plan.bits, seed, span, steps, left_s)
     return program, train(program, lesson, client.check)
 
 
@@ -91,8 +100,9 @@ def _packed(
         folder / personal.STATE_FILE, program.program, program.state, task.manifest.sha256
     )
     tensorfile.write(folder / personal.RESIDUAL_FILE, residual)
+    samples = max(1, len(client.data.train) * metrics.steps // max(1, metrics.steps_asked))
     return client.outbox.commit(
-        task.lease, update, metrics, round_number=task.round, samples=len(client.data.train)
+        task.lease, update, metrics, round_number=task.round, samples=samples
     )
 
 

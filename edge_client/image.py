@@ -63,13 +63,13 @@ def _pixels(
 
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(path)
-    side = (preprocessing.size, preprocessing.size)
+    _, high, wide = preprocessing.shape
     if image.mode.startswith(_DEEP_MODES):
         scaled = np.asarray(image, np.float32) * np.float32(_DEEP_SCALE)
         image = Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
     image = image.convert("L" if preprocessing.channels == 1 else "RGB")
-    if image.size != side:
-        image = image.resize(side, Image.Resampling.BILINEAR)
+    if image.size != (wide, high):
+        image = image.resize((wide, high), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_client import runtime
 from edge_client.geometry import require_agreement
+from edge_client.tflite import TfliteStage
 from reefleet.blobs import sha256_hex
 from reefleet.errors import (
     ChecksumMismatch,
@@ -39,6 +41,7 @@ from reefleet.wire.tensors import (
 
 MANIFEST_FILE = "manifest.json"
 MAX_GRAPH_BYTES = 256 << 20
+ONNXRUNTIME, LITERT = ENGINES = ("onnxruntime", "litert")
 
 CHAINED = "_out"
 
@@ -59,34 +62,28 @@ class Answer:
 class EarlyExitModel:
     """A sub-model ready to answer: one session a stage over one shared set of weights."""
 
-    def __init__(
-        self, manifest: SubmodelBundle, graphs: Mapping[str, bytes], weights: bytes, threads: int
-    ) -> None:
-        """Build every stage; raises WireError where graphs, weights and manifest disagree."""
+    def __init__(self, manifest: SubmodelBundle, stages: Sequence[_Runs]) -> None:
+        """Take the opened stages, shallow to deep."""
         self.manifest = manifest
         self.thresholds = manifest.thresholds
-        forms = Initializers(_checked_weights(manifest, weights))
-        self._stages = [
-            _StageSession(stage, graphs[stage.file], forms, threads) for stage in manifest.stages
-        ]
-        pre = manifest.preprocessing
-        self._image_shape = (1, pre.channels, pre.size, pre.size)
-        self._forms = forms  # the sessions read from its arrays
+        self._stages = stages
+        self._image_shape = (1, *manifest.preprocessing.shape)
 
     @classmethod
-    def open(cls, folder: Path, threads: int = 1) -> EarlyExitModel:
+    def open(cls, folder: Path, threads: int = 1, engine: str = ONNXRUNTIME) -> EarlyExitModel:
         """Open a bundle folder; every file is checked against its digest before it is used.
 
-        Raises MissingFile, ChecksumMismatch, UnsupportedVersion or WireError.
+        `engine` litert answers from the .tflite stages. Raises MissingFile, ChecksumMismatch,
+        UnsupportedVersion, WireError where graphs, weights and manifest disagree, InputError
+        where the bundle holds no stages for the engine, RuntimeUnavailable without its wheel.
         """
         if not (folder / MANIFEST_FILE).is_file():
             msg = f"{folder} is no sub-model bundle: it has no {MANIFEST_FILE}"
             raise MissingFile(msg)
         manifest = submodel_from_bytes(_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
         require_agreement(manifest)
-        named = {manifest.weights, *(stage.file for stage in manifest.stages)}
-        files = {name: _verified(folder / name, manifest.files[name]) for name in sorted(named)}
-        return cls(manifest, files, files[manifest.weights], threads)
+        opened = _tflite_stages if engine == LITERT else _onnx_stages
+        return cls(manifest, opened(folder, manifest, threads))
 
     @property
     def exit_depths(self) -> tuple[int, ...]:
@@ -128,11 +125,36 @@ class EarlyExitModel:
             raise InputError(msg)
 
 
+class _Runs(Protocol):
+    """One stage, in whichever runtime."""
+
+    def run(self, values: Mapping[str, Values]) -> dict[str, Values]:
+        """Outputs of this stage from those of the one before; raises WireError."""
+
+
+def _onnx_stages(folder: Path, manifest: SubmodelBundle, threads: int) -> list[_Runs]:
+    named = {manifest.weights, *(stage.file for stage in manifest.stages)}
+    files = {name: _verified(folder / name, manifest.files[name]) for name in sorted(named)}
+    forms = Initializers(_checked_weights(manifest, files[manifest.weights]))
+    return [_StageSession(stage, files[stage.file], forms, threads) for stage in manifest.stages]
+
+
+def _tflite_stages(folder: Path, manifest: SubmodelBundle, threads: int) -> list[_Runs]:
+    fitting = (v for v in manifest.variants if v.runtime == LITERT and v.staged and v.batch == 1)
+    variant = next(fitting, None)
+    if variant is None or len(variant.files) != len(manifest.stages):
+        msg = f"{folder} holds no TFLite stages; build it with --format tflite"
+        raise InputError(msg)
+    files = [(name, _verified(folder / name, manifest.files[name])) for name in variant.files]
+    return [TfliteStage(name, data, threads) for name, data in files]
+
+
 class _StageSession:
     """One stage graph with its weights in place."""
 
     def __init__(self, stage: Stage, graph: bytes, forms: Initializers, threads: int) -> None:
         weights = forms.of(stage.initializers)
+        self._weights = weights  # the session reads from its arrays
         self._session = runtime.open_session(graph, stage.file, threads, weights, fuse=True)
         self._file = stage.file
         self._inputs = [node.name for node in self._session.get_inputs()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ KEPT_ROLES = ("personal", "centers", "statistic")
 PORTABLE_ROLES = ("personal", "centers")  # still meant under another plan; statistics are not
 STATE_FILE = "state.safetensors"
 RESIDUAL_FILE = "residual.safetensors"
+MOST_BITS = 8  # of a code
 
 State = dict[str, NDArray[np.float32]]
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -82,9 +84,7 @@ def write_state(path: Path, program: Program, state: Arrays, bundle: str) -> Non
     tensorfile.write(path, kept, {KEY: bundle})
 
 
-def first_state(
-    program: Program, weights: Arrays, stored: Arrays, initial: Arrays, bits: int
-) -> State:
+def first_state(program: Program, weights: Arrays, stored: Arrays, initial: Arrays) -> State:
     """First values of a program's state, by the manifest's `init` of each tensor.
 
     `weights` are the downloaded shared tensors, `stored` what an earlier round left, `initial` the
@@ -96,7 +96,7 @@ def first_state(
         if kept is not None and kept.shape == item.shape and kept.dtype == np.float32:
             state[item.name] = kept
         elif item.init == "lloyd":
-            state[item.name] = _fitted(item, state, weights, bits)
+            state[item.name] = _fitted(item, state, weights)
         else:
             state[item.name] = _given(item, weights, initial)
     return state
@@ -113,9 +113,10 @@ def _given(item: StateTensor, weights: Arrays, initial: Arrays) -> NDArray[np.fl
     return found
 
 
-def _fitted(item: StateTensor, state: Arrays, weights: Arrays, bits: int) -> NDArray[np.float32]:
+def _fitted(item: StateTensor, state: Arrays, weights: Arrays) -> NDArray[np.float32]:
     values = state.get(f"personal/{item.source}", weights.get(item.source))
-    if values is None or item.shape != (1 << bits,):
-        msg = f"centers {item.name!r} of shape {item.shape} cannot be fitted with {bits} bits"
+    bits = math.prod(item.shape).bit_length() - 1
+    if values is None or item.shape != (1 << bits,) or not 1 <= bits <= MOST_BITS:
+        msg = f"centers {item.name!r} of shape {item.shape} cannot be fitted to {item.source!r}"
         raise TensorMismatch(msg)
     return codebook.lloyd(values, bits)

@@ -34,11 +34,12 @@ def personalize(client: Client, task: Task) -> None:
     weights = bundle.weights(task.weights)
     shared_accuracy = _accuracy(client, bundle, weights)
     bundle.release()
-    state, trained = _fitted(client, task, bundle, weights)
+    state, trained = fitted(client, task, bundle, weights)
     bundle.release()
     personal_accuracy = _accuracy(client, bundle, snapping.quantized(state))
     bundle.release()
-    early_exit = _deployed(client, task, bundle, state)
+    early_exit = candidate(client, task, bundle, state)
+    submodel.publish(client.submodel)
     metrics = DeviceMetrics(
         loss=trained.loss,
         shared_accuracy=shared_accuracy,
@@ -53,14 +54,15 @@ def personalize(client: Client, task: Task) -> None:
     logger.info("personal model reported", extra={"accuracy": round(early_exit.accuracy, 4)})
 
 
-def _fitted(
+def fitted(
     client: Client, task: Task, bundle: Bundle, weights: Arrays
 ) -> tuple[dict[str, NDArray[np.float32]], Trained]:
+    """The personal state of the task, snapped to its grid, fitted from the shared weights."""
     program = bundle.program(PERSONALIZE, client.config.threads, client.max_state_bytes)
     # A one-model plan has no personal model yet; whatever lies there is another run's.
     stored = client.personal.state(bundle.digest) if task.plan.models > 1 else {}
     program.load(
-        personal.first_state(program.program, weights, stored, bundle.initial(), task.plan.bits)
+        personal.first_state(program.program, weights, stored, bundle.initial())
     )
     seed = seed_of(client.device_id, task)
     lesson = Lesson(client.data.train, bundle.manifest.preprocessing, task.plan.bits, seed)
@@ -69,20 +71,20 @@ def _fitted(
     return program.state, trained
 
 
-def _deployed(client: Client, task: Task, bundle: Bundle, state: Arrays) -> EarlyExitReport:
+def candidate(client: Client, task: Task, bundle: Bundle, state: Arrays) -> EarlyExitReport:
+    """Build the sub-model beside the one in place and measure it; `publish` swaps it in."""
     origin = submodel.Origin(client.device_id, task.base_version, task.lease)
     building = submodel.build(client.submodel, bundle, state, origin)
     calibration = client.config.calibration
-    validation, test = client.data.validation, _first(client.data.test, calibration.measured_images)
     model = submodel.calibrate(
-        building, validation, calibration, client.config.threads, client.check
+        building, client.data.validation, calibration, client.config.threads, client.check
     )
-    report = measure(model, test, client.check)
-    submodel.publish(client.submodel)
-    return report
+    return measure(model, measured_part(client), client.check)
 
 
-def _first(part: Part, count: int) -> Part:
+def measured_part(client: Client) -> Part:
+    """The test samples that answers are measured on."""
+    part, count = client.data.test, client.config.calibration.measured_images
     return Part(part.images[:count], part.labels[:count])
 
 

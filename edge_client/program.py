@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_client import runtime
 from reefleet.datasets.pack import IMAGE_AXES
 from reefleet.errors import NonFiniteUpdate, TensorMismatch, WireError
-from reefleet.wire.manifest import Program
+from reefleet.wire.manifest import FROZEN, Program
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -56,10 +56,7 @@ class ResidentProgram:
         self.program = program
         self.batch = _batch_buffers(program)
         self._scalars = {item.name: np.zeros((), np.float32) for item in program.scalars}
-        self._sets = tuple(
-            {item.name: np.zeros(item.shape, np.float32) for item in program.state}
-            for _ in range(2)
-        )
+        self._sets, self._moving = _state_sets(program)
         self._live = 0
         self._session = runtime.open_session(graph, program.file, threads)
         self._metrics = self._metric_buffers()
@@ -109,8 +106,8 @@ class ResidentProgram:
         binding = self._session.io_binding()
         for name, array in {**self._sets[live], **self._fed}.items():
             binding.bind_ortvalue_input(name, runtime.bind(array))
-        for name, array in self._sets[1 - live].items():
-            binding.bind_ortvalue_output(NEXT + name, runtime.bind(array))
+        for name in self._moving:
+            binding.bind_ortvalue_output(NEXT + name, runtime.bind(self._sets[1 - live][name]))
         for name, metric in self._metrics.items():
             binding.bind_ortvalue_output(METRIC + name, runtime.bind(metric))
         return binding
@@ -134,13 +131,27 @@ class ResidentProgram:
         session, file = self._session, self.program.file
         for name, state in self._sets[0].items():
             runtime.require_input(session, file, name, state)
-            runtime.require_output(session, file, NEXT + name, state)
+            if name in self._moving:
+                runtime.require_output(session, file, NEXT + name, state)
         for name, array in self._fed.items():
             runtime.require_input(session, file, name, array)
         known = {*self._sets[0], *self._fed}
         if unknown := sorted({node.name for node in session.get_inputs()} - known):
             msg = f"the graph {file} has an input {unknown[0]!r} that the manifest does not name"
             raise TensorMismatch(msg)
+
+
+def _state_sets(
+    program: Program,
+) -> tuple[tuple[dict[str, NDArray[np.float32]], ...], frozenset[str]]:
+    """Two sets of buffers that share what no step changes, and the names of the rest."""
+    frozen = {i.name: np.zeros(i.shape, np.float32) for i in program.state if i.role == FROZEN}
+    moving = [item for item in program.state if item.role != FROZEN]
+    sets = tuple(
+        {**frozen, **{item.name: np.zeros(item.shape, np.float32) for item in moving}}
+        for _ in range(2)
+    )
+    return sets, frozenset(item.name for item in moving)
 
 
 def _require_modest(program: Program, max_state_bytes: int) -> None:

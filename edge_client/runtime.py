@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from reefleet.errors import RuntimeUnavailable, TensorMismatch, TrainingError, WireError
+from reefleet.errors import (
+    OutOfMemory,
+    RuntimeUnavailable,
+    TensorMismatch,
+    TrainingError,
+    WireError,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -54,7 +60,7 @@ def open_session(
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _failures() as error:
         msg = f"the runtime refuses the graph {label}: {_first_line(error)}"
-        raise WireError(msg) from error
+        raise (OutOfMemory if _wants_memory(msg) else WireError)(msg) from error
 
 
 def bind(array: NDArray[np.generic]) -> onnxruntime.OrtValue:
@@ -94,9 +100,16 @@ def run_bound(
     """Run once with what is bound; raises TrainingError naming `label` where the runtime fails."""
     try:
         session.run_with_iobinding(binding)
+    except MemoryError as error:
+        msg = f"the graph {label} ran out of memory"
+        raise OutOfMemory(msg) from error
     except _failures() as error:
         msg = f"the graph {label} failed to run: {_first_line(error)}"
-        raise TrainingError(msg) from error
+        raise (OutOfMemory if _wants_memory(msg) else TrainingError)(msg) from error
+
+
+def _wants_memory(text: str) -> bool:
+    return "alloc" in text.lower()
 
 
 def _require(

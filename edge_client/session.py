@@ -1,14 +1,15 @@
 """The client's calls to the coordinator: deadlines, patience, byte counts; the only user of gRPC.
 
-A call that finds nobody is repeated for ever with back-off. One that is refused is not. A handshake
-that keeps failing is repeated slowly, for an operator may be replacing a certificate, or ends the
-client where it was told to end.
+A call that finds nobody, or a full disk, is repeated for ever with back-off. One that is refused is
+not. A handshake that keeps failing is repeated slowly, for an operator may be replacing a
+certificate, or ends the client where it was told to end.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -17,16 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import Message
 
+from devices.conditions import Conditions
 from devices.profile import DeviceProfile
+from devices.signed import sign
+from edge_client.activity import Activity
+from edge_client.attempt import CRASH, MEMORY
 from edge_client.config import Deadlines
-from edge_client.task import FEDERATE, PERSONALIZE, Artifact, Finished, Next, Task, Wait
-from reefleet.errors import CoordinatorUnavailable, DeadlineExceeded, TlsFailure, WireError
+from edge_client.task import DEPLOY, FEDERATE, PERSONALIZE, Artifact, Finished, Next, Task, Wait
+from edge_client.telemetry import Broker
+from reefleet.errors import (
+    CoordinatorUnavailable,
+    DeadlineExceeded,
+    StoreFull,
+    TlsFailure,
+    WireError,
+)
 from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.retry import Retry
 from reefleet.rpc import channel, status
 from reefleet.rpc.identity import Identity
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
+from reefleet.wire.codecs import KNOWN
 
 if TYPE_CHECKING:
     import grpc
@@ -38,12 +51,17 @@ REFUSED_PAUSE_S = 60.0
 # pause between two handshakes of a channel, so that at least two have failed.
 BELIEVED_AFTER_S = 3.0
 LONGEST_WAIT_S = 3600.0
+LEAST_TELEMETRY_S = 1.0
+MAX_HOST_CHARS = 255
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LEASE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")  # it becomes the name of a folder
 _KINDS = {
     fleet_pb2.TASK_KIND_FEDERATE: FEDERATE,
     fleet_pb2.TASK_KIND_PERSONALIZE: PERSONALIZE,
+    fleet_pb2.TASK_KIND_DEPLOY: DEPLOY,
 }
+
+_CAUSES = {MEMORY: fleet_pb2.ABANDON_CAUSE_MEMORY, CRASH: fleet_pb2.ABANDON_CAUSE_CRASH}
 
 
 class Link(enum.Enum):
@@ -52,6 +70,7 @@ class Link(enum.Enum):
     UP = "up"
     LOST = "lost"
     REFUSED = "refused"
+    FULL = "full"  # the coordinator has no room for what is sent
 
 
 @dataclass(slots=True)
@@ -75,6 +94,9 @@ class Session:
         self.bytes_down = 0
         self.bytes_up = 0
         self.link = Link.UP
+        self.activity = Activity()
+        self.situation: Callable[[], tuple[Conditions, bool | None]] = lambda: (Conditions(), None)
+        self.on_broker: Callable[[Broker | None], None] = lambda _: None
         self._deadlines = deadlines
         self._patience = patience
         self._connect(identity)
@@ -88,6 +110,11 @@ class Session:
         self.close()
         self._connect(shown)
 
+    def abandon(self, lease: str, cause: str) -> None:
+        """Give up work that this board cannot do."""
+        request = fleet_pb2.AbandonTaskRequest(lease=lease, cause=_CAUSES[cause])
+        self._call(self._fleet.AbandonTask, request)
+
     def renew_certificate(self, request_der: bytes) -> bytes:
         """A new certificate (DER) for the key of the request."""
         request = fleet_pb2.RenewCertificateRequest(certificate_request=request_der)
@@ -95,12 +122,21 @@ class Session:
 
     def report_profile(self, profile: DeviceProfile) -> None:
         """Say what this board is."""
-        request = fleet_pb2.ReportProfileRequest(profile=convert.profile_to_pb(profile))
-        self._call(self._fleet.ReportProfile, request)
+        if profile.signature:  # a renewal may have changed the key since
+            profile = sign(profile, self._shown.key)
+        request = fleet_pb2.ReportProfileRequest(
+            profile=convert.profile_to_pb(profile), codecs=KNOWN
+        )
+        answer = self._call(self._fleet.ReportProfile, request)
+        self.on_broker(_broker(answer.broker, self.address) if answer.broker.port else None)
 
     def next_task(self) -> Next:
         """What to do now; raises WireError where the answer is not one a client can obey."""
-        answer = self._call(self._fleet.NextTask, fleet_pb2.NextTaskRequest())
+        conditions, idle = self.situation()
+        request = fleet_pb2.NextTaskRequest(conditions=convert.conditions_to_pb(conditions))
+        if idle is not None:
+            request.idle = idle
+        answer = self._call(self._fleet.NextTask, request)
         kind = answer.WhichOneof("next")
         if kind == "task":
             return _task(answer.task)
@@ -140,6 +176,7 @@ class Session:
             samples=samples,
             metrics=convert.metrics_to_pb(metrics),
         )
+        self.activity.loss = metrics.loss if math.isfinite(metrics.loss) else None
         answer = self._call(self._fleet.CommitUpdate, request, self._deadlines.commit_s)
         return bool(answer.repeated)
 
@@ -152,9 +189,25 @@ class Session:
             metrics=convert.metrics_to_pb(metrics),
             early_exit=convert.early_exit_to_pb(early_exit),
         )
+        self.activity.early_exit = early_exit
         self._call(self._fleet.ReportPersonal, request)
 
+    def report_deployment(
+        self, lease: str, outcome: str, found: EarlyExitReport, accuracy_before: float | None
+    ) -> None:
+        """Report what became of a deployment."""
+        request = fleet_pb2.ReportDeploymentRequest(
+            lease=lease,
+            outcome=convert.outcome_to_pb(outcome),
+            accuracy=found.accuracy,
+            accuracy_before=accuracy_before,
+            early_exit=convert.early_exit_to_pb(found),
+        )
+        self.activity.early_exit = found
+        self._call(self._fleet.ReportDeployment, request)
+
     def _connect(self, shown: Identity) -> None:
+        self._shown = shown
         self._channel: grpc.Channel = channel.fleet_channel(self.address, shown)
         self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
         self._artifacts = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
@@ -177,6 +230,9 @@ class Session:
                 refused_s = 0.0
                 self._mark(Link.LOST, error)
                 self._patience.pause(_next_delay(delays, error))
+            except StoreFull as error:
+                self._mark(Link.FULL, error)
+                self._patience.pause(max(_next_delay(delays, error), error.retry_after_s))
             except TlsFailure as error:
                 self._mark(Link.REFUSED, error)
                 refused_s += self._wait_refused(refused_s, delays, error)
@@ -233,7 +289,16 @@ def _task(message: fleet_pb2.Task) -> Task:
         signature=message.manifest_signature,
         weights=_artifact(message.weights),
         deadline_s=message.deadline_s,
+        turn=message.turn,
     )
+
+
+def _broker(message: fleet_pb2.Broker, coordinator: str) -> Broker:
+    host = message.host or coordinator.rpartition(":")[0].strip("[]")
+    if len(host) > MAX_HOST_CHARS or message.port >= 1 << 16:
+        msg = f"the coordinator names a broker at {host[:80]!r}, port {message.port}"
+        raise WireError(msg)
+    return Broker(host, message.port, max(LEAST_TELEMETRY_S, message.telemetry_s))
 
 
 def _artifact(message: artifact_pb2.ArtifactRef) -> Artifact:

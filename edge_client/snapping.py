@@ -15,15 +15,15 @@ PERSONAL = "personal/"
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
-def snap(state: MutableMapping[str, NDArray[np.float32]]) -> None:
+def snap(state: MutableMapping[str, NDArray[np.float32]], policy: str = "snap") -> None:
     """Put each `centers/NAME` on the int8 grid and each `personal/NAME` on its nearest center.
 
-    Writes into the arrays of `state`.
+    Another `policy` does a part of it, see `reefleet.wire.codebook.settle`. Writes into the arrays
+    of `state`.
     """
     for name, centers in coded(state).items():
         weights = state[PERSONAL + name]
-        centers[...] = codebook.snap(np.sort(centers)).centers
-        weights[...] = centers[codebook.assign(weights, centers)]
+        weights[...], centers[...] = codebook.settle(policy, weights, centers)
 
 
 def coded(state: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edge_client import data, enrollment, folder
+from devices.tree import Tree
+from edge_client import data, enrollment, folder, memory
 from edge_client.agent import Agent
 from edge_client.client import Client
 from edge_client.config import EdgeConfig
@@ -10,7 +11,9 @@ from edge_client.heart import Heart
 from edge_client.profiling import Profiler
 from edge_client.renewal import Renewal
 from edge_client.session import Patience, Session
+from edge_client.situation import Situation
 from edge_client.stopping import StopFlag
+from edge_client.telemetry import Telemetry
 from reefleet import notify
 
 
@@ -19,12 +22,19 @@ def serve(config: EdgeConfig) -> None:
     enrolled = enrollment.load(config.state)
     own = data.load(config.data)
     folder.recover(config.state / "submodel")
+    memory.keep_freed()
     heart = Heart()
     stop = StopFlag(heart.beat)
     stop.listen()
     patience = Patience(config.retry, stop.wait, ends_on_refusal=config.until_finished)
     session = Session(enrolled.address, enrolled.identity, config.deadlines, patience)
     client = Client(config, enrolled.device_id, enrolled.manifest_key, own, session, stop.check)
+    telemetry = Telemetry(
+        enrolled.device_id,
+        lambda: enrollment.load(config.state).identity,  # renewal may have changed it
+        lambda: session.activity.vitals(Tree()),
+        stop.nudge,
+    )
     try:
         profiler = Profiler(
             config.state,
@@ -36,14 +46,18 @@ def serve(config: EdgeConfig) -> None:
             session.report_profile,
         )
         renewal = Renewal(config.state, enrolled, session)
+        session.on_broker = telemetry.follow
+        session.situation = Situation().look
 
         def upkeep() -> None:
             renewal.renew_if_due()
+            telemetry.refresh()
             profiler.report_if_changed()
 
         notify.tell(notify.READY)
-        Agent(client, profiler.first(), stop, upkeep).run()
+        Agent(client, profiler.first(), stop, upkeep, session.activity).run()
     finally:
         notify.tell(notify.STOPPING)
+        telemetry.close()
         session.close()
         stop.close()

@@ -146,7 +146,7 @@ def _encoded(bundle: Bundle, state: Arrays) -> dict[str, EncodedTensor]:
         if name in books:
             grid = codebook.snap(books[name])
             codes = codebook.assign(value, grid.centers)
-            encoded[name] = CodebookTensor(codes, plan.bits, grid)
+            encoded[name] = CodebookTensor(codes, len(grid.steps).bit_length() - 1, grid)
         else:
             encoded[name] = Float32Tensor(value)
     return encoded

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice, takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client.data import shuffled
 from edge_client.program import ResidentProgram
 from edge_client.snapping import snap
 from edge_client.task import Task
+from reefleet.datasets.order import seed_from, shuffled
 from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import NonFiniteUpdate
 from reefleet.model import Preprocessing
-
-SNAP = "snap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +34,31 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What to learn from and how: data, input contract, bit-width, seed, place in the run."""
+    """What to learn from and how: data, input contract, bit-width, seed, place in the run.
+
+    `most_steps` ends the training early, 0 does not; so do `seconds`, after one step at least.
+    """
 
     part: Part
     preprocessing: Preprocessing
     bits: int
     seed: int
     span: Span = Span()
+    most_steps: int = 0
+    seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training says of itself: mean loss over the last epoch, steps, seconds."""
+    """What a training says of itself: mean loss over the last epoch, steps, seconds.
+
+    `asked` is how many steps it would have had with more time.
+    """
 
     loss: float
     steps: int
     seconds: float
+    asked: int
 
 
 def seed_of(device_id: str, task: Task) -> int:
@@ -59,8 +66,8 @@ def seed_of(device_id: str, task: Task) -> int:
 
     It depends on what is trained, not on the lease, so the same run gives the same model again.
     """
-    named = f"{device_id} {task.kind} {task.round} {task.weights.sha256}"
-    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
+    turn = (task.turn,) if task.turn else ()
+    return seed_from(device_id, task.kind, task.round, task.weights.sha256, *turn)
 
 
 def train(program: ResidentProgram, lesson: Lesson, check: Callable[[], None]) -> Trained:
@@ -72,23 +79,29 @@ def train(program: ResidentProgram, lesson: Lesson, check: Callable[[], None]) -
     rng = np.random.default_rng(lesson.seed)
     per_epoch = math.ceil(len(lesson.part) / program.batch_size)
     total = max(1, per_epoch * sum(phase.epochs for phase in program.program.phases))
+    total = min(total, lesson.most_steps or total)
     steps, loss = 0, math.nan
+
+    def has_time(_rows: object) -> bool:
+        return not steps or time.perf_counter() - begun < lesson.seconds
+
     for phase in program.program.phases:
-        if phase.enter == SNAP:
-            snap(program.state)
+        if phase.enter:
+            snap(program.state, phase.enter)
         for _ in range(phase.epochs):
-            losses = 0.0
-            for rows in shuffled(len(lesson.part), program.batch_size, rng):
+            losses, seen = 0.0, 0
+            order = shuffled(len(lesson.part), program.batch_size, rng)
+            for rows in takewhile(has_time, islice(order, total - steps)):
                 check()
                 fill(program, lesson, rows)
                 progress = lesson.span.at(steps / total)
                 scalars = {s.name: s.at(progress, phase.name) for s in program.program.scalars}
                 program.step(scalars)
                 losses += _finite_loss(program, steps) * len(rows)
-                steps += 1
-            loss = losses / len(lesson.part)
+                steps, seen = steps + 1, seen + len(rows)
+            loss = losses / seen if seen else loss
     program.require_finite()
-    return Trained(loss, steps, time.perf_counter() - begun)
+    return Trained(loss, steps, time.perf_counter() - begun, total)
 
 
 def fill(program: ResidentProgram, lesson: Lesson, rows: NDArray[np.int64]) -> None:

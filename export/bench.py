@@ -92,7 +92,7 @@ def _jobs(
     folder: Path, manifest: SubmodelBundle, full: Path, runs: int
 ) -> Iterator[tuple[str, int, int, Job]]:
     spec = manifest.model
-    image = (1, spec.channels, spec.image_size, spec.image_size)
+    image = (1, *spec.image_shape)
     packed = manifest.files[manifest.weights].size_bytes
     macs = forward_macs(spec, manifest.plan.exit_depth)
     for threads in THREADS:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.bundle import entries, require_replaceable, write_bundle
 from export.card import render
 from export.parity import ExitParity, check_variant, compare, run_stages, torch_logits
-from export.quantize import requantize
+from export.quantize import eight_bit_tensors, requantize
 from export.source import Source
 from export.stages import model_part, stage_graphs
 from export.static_quantization import calibrate
@@ -23,7 +23,7 @@ from export.variants import SubModel, build_variant
 from reefleet.datasets.pack import Part, normalized
 from reefleet.errors import ConfigError, DataTooSmall
 from reefleet.learning.thresholds import choose, confidence, exits_taken
-from reefleet.model import parameter_count
+from reefleet.model import parameter_count, quantized_tensors
 from reefleet.plan import SubmodelPlan
 from reefleet.wire.manifest import ExitFigures, Stage, SubmodelBundle, Variant
 from reefleet.wire.tensors import EncodedTensor, pack_tensors
@@ -94,9 +94,12 @@ class _Build:
                 raise DataTooSmall(msg)
             part.require(self.spec, name)
         self.images = normalized(validation.images, self.contract.preprocessing)
-        int4 = any(form.form == "int4" for form in recipe.target.forms)
         self.tensors = requantize(
-            source.tensors, self.spec, self.depth, recipe.plan.bits, int4=int4
+            source.tensors,
+            self.spec,
+            self.depth,
+            recipe.plan.widths(quantized_tensors(self.spec, self.depth)),
+            int4=any(form.form == "int4" for form in recipe.target.forms),
         )
         self.torch = torch_logits(self.tensors, self.spec, self.depth, self.images)
         self.shown = min(max(recipe.samples, 1), len(validation))
@@ -150,7 +153,8 @@ class _Build:
         )
 
     def _stages(self) -> tuple[tuple[Stage, ...], dict[str, bytes]]:
-        built = stage_graphs(self.spec, self.depth, quantized=True)
+        also = eight_bit_tensors(self.spec, self.depth)
+        built = stage_graphs(self.spec, self.depth, quantized=True, also=also)
         files = {stage.file: graph.SerializeToString(deterministic=True) for stage, graph in built}
         return tuple(stage for stage, _ in built), files
 

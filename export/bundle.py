@@ -16,7 +16,7 @@ from reefleet.errors import InputError, StoreError, StoreFull
 from reefleet.wire.manifest import FileEntry, SubmodelBundle, TaskBundle, to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MANIFEST = "manifest.json"
 
@@ -53,10 +53,12 @@ def write_bundle(
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
+    missing = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as error:
+        _remove_empty(missing)
         msg = f"cannot write in {folder.parent}: {error.strerror}"
         raise StoreError(msg) from error
     try:
@@ -67,6 +69,14 @@ def _beside(folder: Path) -> Iterator[Path]:
         raise (StoreFull if error.errno == errno.ENOSPC else StoreError)(msg) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+        _remove_empty(missing)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Folders made for a bundle that did not come about, the innermost first."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _replace(folder: Path, fresh: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reefleet.model import VIT
 from reefleet.wire.manifest import SubmodelBundle
 
 _RUNTIMES = {
@@ -27,15 +28,17 @@ _LIMITS = (
 def render(manifest: SubmodelBundle, samples: int, early_accuracy: float, depth: float) -> str:
     """Markdown; the same manifest gives the same text."""
     spec, plan, pre = manifest.model, manifest.plan, manifest.preprocessing
+    _, high, wide = pre.shape
+    backbone = "ViT" if spec.kind == VIT else "convolutional network"
     grey = "grey" if pre.channels == 1 else "RGB"
     about = (
-        f"An early-exit ViT cut to {plan.exit_depth} of {spec.depth} blocks, linear weights of "
-        f"{plan.bits} bits, {len(manifest.labels)} classes. It may leave after "
+        f"An early-exit {backbone} cut to {plan.exit_depth} of {spec.depth} blocks, linear weights "
+        f"of {plan.bits} bits, {len(manifest.labels)} classes. It may leave after "
         f"{', '.join(str(stage.exit_depth) for stage in manifest.stages)} blocks."
     )
     reads = (
-        f"Input `image`: float32 [B, {pre.channels}, {pre.size}, {pre.size}], a {grey} image "
-        f"resized to {pre.size} x {pre.size}; each value v of 0..255 becomes "
+        f"Input `image`: float32 [B, {pre.channels}, {high}, {wide}], a {grey} image "
+        f"resized to {high} x {wide}; each value v of 0..255 becomes "
         f"(v / 255 - {pre.mean:g}) / {pre.std:g}."
     )
     gives = (

@@ -124,7 +124,7 @@ def _check_weights(
     variant: Variant, files: Mapping[str, bytes], tensors: Mapping[str, EncodedTensor]
 ) -> str:
     read = tflite_steps if variant.runtime == LITERT else onnx_steps
-    count = 0
+    same_as: set[str] = set()
     for file in variant.files:
         for name, (steps, scale) in read(files[file]).items():
             tensor = tensors[name]
@@ -135,8 +135,8 @@ def _check_weights(
             if not same or (steps.any() and np.float32(scale) != grid):
                 msg = f"{file}: the weights of {name!r} are not the packed codes"
                 raise ParityFailure(msg)
-            count += 1
-    return f"{count} weights equal the packed codes" if count else ""
+            same_as.add(name)
+    return f"{len(same_as)} weights equal the packed codes" if same_as else ""
 
 
 def _samples(

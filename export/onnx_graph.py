@@ -36,9 +36,9 @@ class GraphBuilder:
         self._fresh = 0
 
     def fresh(self, hint: str = "v") -> str:
-        """A value name that nothing else has."""
+        """A value name that nothing else has, short: at few bits names would outweigh codes."""
         self._fresh += 1
-        return f"_{hint}_{self._fresh}"
+        return f"_{hint[:1]}{self._fresh}"
 
     def add(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> str:
         """Append a node and return its first output's name."""

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 from torch import fx
 
-from export import products
+from export import convolutions, products
 from export.emitting import Context, Emitter, arguments, aten, dtype_of, shape_of
 from reefleet.model import Shape
 
@@ -234,6 +234,7 @@ def _full(context: Context, node: fx.Node) -> Sequence[str]:
 
 EMITTERS: dict[Any, Emitter] = {
     aten.add.Tensor: _binary("Add"),
+    aten.add_.Tensor: _binary("Add"),  # autograd, on a sum that nothing else reads
     aten.sub.Tensor: _binary("Sub"),
     aten.mul.Tensor: _binary("Mul"),
     aten.div.Tensor: _binary("Div"),
@@ -247,6 +248,9 @@ EMITTERS: dict[Any, Emitter] = {
     aten.eq.Scalar: _binary("Equal"),
     aten.gt.Tensor: _binary("Greater"),
     aten.gt.Scalar: _binary("Greater"),
+    aten.ge.Scalar: _binary("GreaterOrEqual"),
+    aten.le.Scalar: _binary("LessOrEqual"),
+    aten.logical_and_.default: _same("And"),
     aten.where.self: _same("Where"),
     aten.neg.default: _each("Neg"),
     aten.exp.default: _each("Exp"),
@@ -285,4 +289,5 @@ EMITTERS: dict[Any, Emitter] = {
     aten.clamp.default: _clamp,
     aten.full.default: _full,
     aten.full_like.default: _full,
+    **convolutions.EMITTERS,
 }

@@ -14,6 +14,11 @@ from reefleet.wire.manifest import SubmodelBundle
 
 WIDTH, HEIGHT = 60, 12
 RUNS = 20
+_SOURCES = (
+    "accuracy: on the validation samples of the build, from the manifest",
+    f"latency: median of {RUNS} runs of the stages to that exit, measured now on this machine,",
+    "         one image, one thread of onnxruntime",
+)
 INK = "#333333"
 COLOR = "#0072B2"
 
@@ -33,7 +38,7 @@ def points(folder: Path, manifest: SubmodelBundle) -> list[Point]:
         msg = f"{folder / MANIFEST} holds no measured accuracy; `export build` writes it"
         raise InputError(msg)
     spec = manifest.model
-    image = (1, spec.channels, spec.image_size, spec.image_size)
+    image = (1, *spec.image_shape)
     found = []
     for count, exit_ in enumerate(manifest.exits, 1):
         paths = tuple(str(folder / stage.file) for stage in manifest.stages[:count])
@@ -58,6 +63,7 @@ def text_chart(found: Sequence[Point]) -> str:
     lines = [f"{labels.get(row, ''):>8} |{''.join(cells)}" for row, cells in enumerate(grid)]
     lines.append(f"{'':>8} +{'-' * WIDTH}")
     lines.append(f"{'':>10}0 ms{f'{slowest:.2f} ms':>{WIDTH - 4}}")
+    lines += ["", *_SOURCES]
     return "\n".join(["accuracy against latency, by exit depth", *lines])
 
 

@@ -11,7 +11,10 @@ from safetensors.numpy import save
 from reefleet.blobs import write_atomic
 from reefleet.datasets.pack import Part, normalized
 from reefleet.learning.pretraining import Pretraining, Progress, accuracy, pretrain
-from reefleet.model import ModelContract
+from reefleet.model import ModelContract, forward_macs
+
+# MACs of a forward pass below which threads wait for each other longer than they work.
+WORTH_THREADS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ def pretrain_to(
     """
     spec = contract.spec
     part.require(spec, "train")
+    if forward_macs(spec, spec.depth) * settings.batch_size < WORTH_THREADS:
+        torch.set_num_threads(1)
     images = torch.from_numpy(normalized(part.images, contract.preprocessing))
     labels = torch.from_numpy(part.labels)
     weights = pretrain(spec, images, labels, seed, settings, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import onnx
@@ -12,10 +13,16 @@ from torch import Tensor
 
 from export.lowering import lower
 from export.trace import Function, Named, trace
+from reefleet.errors import ConfigError
+from reefleet.geometry.trained import FROZEN as FROZEN_SET
+from reefleet.geometry.trained import FULL, require_set
+from reefleet.learning.network import Network
 from reefleet.learning.objectives import Objective, Settings, quped, reefl, reefl_quped
-from reefleet.model import ModelSpec
-from reefleet.plan import SubmodelPlan
-from reefleet.wire.manifest import BatchInput, Program
+from reefleet.learning.objectives.exits import Recipe, exits_objective
+from reefleet.learning.ree import Modulation
+from reefleet.model import ModelSpec, quantized_tensors
+from reefleet.plan import SubmodelPlan, TrainedSet
+from reefleet.wire.manifest import FROZEN, BatchInput, Program
 
 NEXT = "next."
 METRIC = "metric."
@@ -31,13 +38,29 @@ class BuiltProgram:
 
 def objectives_for(spec: ModelSpec, plan: SubmodelPlan, settings: Settings) -> dict[str, Objective]:
     """The objectives of a plan: `federate` for the rounds, `personalize` for after them."""
-    depth, bits, epochs = plan.exit_depth, plan.bits, plan.local_epochs
+    depth, epochs = plan.exit_depth, plan.local_epochs
+    bits = plan.widths(quantized_tensors(spec, depth))
+    if plan.models > 1 and plan.trained != FULL:
+        msg = f"a plan of two models trains them in full, not {plan.trained!r}"
+        raise ConfigError(msg)
     federate = (
         reefl_quped(spec, depth, bits, epochs, settings)
         if plan.objective == "reefl-quped"
-        else reefl(spec, depth, epochs, settings)
+        else _shared_alone(spec, plan, settings)
     )
     return {"federate": federate, "personalize": quped(spec, depth, bits, settings)}
+
+
+def _shared_alone(spec: ModelSpec, plan: SubmodelPlan, settings: Settings) -> Objective:
+    """The shared model alone; what the trained set leaves out is held, neither moved nor sent."""
+    depth, epochs = plan.exit_depth, plan.local_epochs
+    if plan.trained == FULL:
+        return reefl(spec, depth, epochs, settings)
+    require_set(spec, plan.trained)
+    # A frozen backbone needs no backward pass unless Ree's gradient is to reach back through it.
+    modulation: Modulation = "detached" if plan.trained == FROZEN_SET else "on"
+    network = Network(spec, "ree", modulation, cast("TrainedSet", plan.trained))
+    return exits_objective(Recipe("reefl", network), depth, epochs, settings)
 
 
 def build_program(
@@ -63,10 +86,9 @@ def build_program(
 
 
 def example_batch(spec: ModelSpec, batch_size: int) -> dict[str, Tensor]:
-    """A batch of the right shapes: images [B, C, S, S], labels [B], mask [B]."""
-    side = spec.image_size
+    """A batch of the right shapes: images [B, C, H, W], labels [B], mask [B]."""
     return {
-        "image": torch.zeros(batch_size, spec.channels, side, side),
+        "image": torch.zeros(batch_size, *spec.image_shape),
         "label": torch.zeros(batch_size, dtype=torch.int64),
         "mask": torch.ones(batch_size),
     }
@@ -82,6 +104,7 @@ def example_inputs(objective: Objective, spec: ModelSpec, batch_size: int) -> di
 def flat_step(objective: Objective) -> Function:
     """The step as one function from graph input names to graph output names."""
     carried = [tensor.name for tensor in objective.state]
+    moving = [tensor.name for tensor in objective.state if tensor.role != FROZEN]
     fed = [scalar.name for scalar in objective.scalars]
 
     def step(values: Named) -> dict[str, Tensor]:
@@ -91,7 +114,7 @@ def flat_step(objective: Objective) -> Function:
             {name: values[name] for name in fed},
         )
         return {
-            **{NEXT + name: state[name] for name in carried},
+            **{NEXT + name: state[name] for name in moving},
             **{METRIC + name: metrics[name] for name in objective.metrics},
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from export.tflite.graph import schema
+from export.weights import planes
 from reefleet.wire.bitpack import unpack
 
 Steps = dict[str, tuple[NDArray[np.int8], float]]
@@ -23,15 +25,12 @@ def onnx_steps(data: bytes) -> Steps:
         for tensor in graph.initializer
         if tensor.data_location != onnx.TensorProto.EXTERNAL
     }
-    shapes = _gathered_shapes(graph, arrays)
+    shapes = _stored_shapes(graph, arrays)
     found: Steps = {}
     for name in (key.removesuffix(".scale") for key in arrays if key.endswith(".scale")):
         scale = float(arrays[f"{name}.scale"])
-        if f"{name}.codes" in arrays:
-            shape, centers = shapes[name], arrays[f"{name}.centers"]
-            bits = len(centers).bit_length() - 1
-            codes = unpack(arrays[f"{name}.codes"].tobytes(), bits, int(np.prod(shape)))
-            steps = centers[codes].reshape(shape)
+        if f"{name}.centers" in arrays:
+            steps = _looked_up(name, arrays, shapes[name])
         elif f"{name}.float" in arrays:
             steps = np.rint(arrays[f"{name}.float"] / np.float32(scale)).astype(np.int8)
         else:
@@ -57,13 +56,32 @@ def tflite_steps(data: bytes) -> Steps:
     return found
 
 
-def _gathered_shapes(graph: onnx.GraphProto, arrays: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    makers = {output: node for node in graph.node for output in node.output}
-    shapes = {}
+def _looked_up(
+    name: str, arrays: Mapping[str, NDArray[Any]], shape: tuple[int, ...]
+) -> NDArray[Any]:
+    count, centers = int(np.prod(shape)), arrays[f"{name}.centers"]
+    bits = len(centers).bit_length() - 1
+    if f"{name}.codes" in arrays:
+        codes = unpack(arrays[f"{name}.codes"].tobytes(), bits, count)
+    else:
+        codes = np.zeros(count, np.uint8)
+        for width, offset in planes(bits):
+            stream = arrays[f"{name}.codes.{width}"].tobytes()
+            codes |= (unpack(stream, width, count) << offset).astype(np.uint8)
+    found: NDArray[Any] = centers[codes].reshape(shape)
+    return found
+
+
+def _stored_shapes(graph: onnx.GraphProto, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes that Reshape nodes with a constant give, and of what is looked up with them."""
+    shapes: dict[str, tuple[int, ...]] = {}
     for node in graph.node:
-        if node.op_type == "Gather" and node.input[0].endswith(".centers"):
-            shape = arrays[makers[node.input[1]].input[1]]
-            shapes[node.output[0]] = tuple(int(extent) for extent in shape)
+        if node.op_type == "Reshape" and node.input[1] in arrays:
+            shapes[node.output[0]] = tuple(int(extent) for extent in arrays[node.input[1]])
+        elif node.op_type in {"BitwiseOr", "Cast"} and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+        elif node.op_type == "Gather" and node.input[1] in shapes:
+            shapes[node.output[0]] = shapes[node.input[1]]
     return shapes
 
 

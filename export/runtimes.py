@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reefleet.errors import ExportError, RuntimeUnavailable
+from reefleet.native_output import without_notices
 
 Array = NDArray[Any]
 Named = Mapping[str, Array]
@@ -87,9 +88,12 @@ def _open_onnx(graph: bytes, threads: int, weights: Named) -> Runner:
 
 def _open_tflite(graph: bytes, threads: int) -> Runner:
     """Whichever interpreter of TFLite files is installed, LiteRT first."""
-    interpreter = _tflite_interpreter()(model_content=graph, num_threads=threads)
-    (key,) = interpreter.get_signature_list()
-    call = interpreter.get_signature_runner(key)
+    make = _tflite_interpreter()
+    with without_notices():
+        interpreter = make(model_content=graph, num_threads=threads)
+        interpreter.allocate_tensors()
+        (key,) = interpreter.get_signature_list()
+        call = interpreter.get_signature_runner(key)
 
     def run(feed: Named) -> dict[str, Array]:
         return {name.removesuffix(CHAINED): value for name, value in call(**feed).items()}

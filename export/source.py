@@ -1,14 +1,18 @@
-"""What a build starts from: a checkpoint, a version of a fleet's model, or a personal sub-model."""
+"""What a build starts from: a checkpoint, a fleet's version, a personal sub-model, a simulation."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.merging import merge
 from reefleet.blobs import sha256_hex
-from reefleet.errors import ConfigError, DamagedFile, MissingFile, WireError
+from reefleet.errors import ConfigError, DamagedFile, InputError, MissingFile, WireError
 from reefleet.model import ModelContract, ModelSpec, parameter_count, tensor_shapes
+from reefleet.simulation import checkpoint as simulated
+from reefleet.simulation import deployable
 from reefleet.wire import checkpoint
 from reefleet.wire.manifest import submodel_from_bytes
 from reefleet.wire.tensors import MAGIC, EncodedTensor, Float32Tensor, unpack_tensors
@@ -18,26 +22,47 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Tensors of a model of `depth` blocks; `bits` is 0 unless a device has quantized it."""
+    """Tensors of a model of `depth` blocks; `bits` is 0 unless a device has quantized it.
+
+    `samples` is where a simulation keeps its validation samples.
+    """
 
     contract: ModelContract
     depth: int
     bits: int
     tensors: Mapping[str, EncodedTensor]
     provenance: Mapping[str, str]
+    layer_bits: tuple[int, ...] = ()
+    samples: Path | None = None
 
 
 def load(path: Path, contract: ModelContract | None) -> Source:
-    """Read safetensors, a packed tensor set, or the folder of a sub-model.
+    """Read safetensors, a packed tensor set, or the folder of a sub-model or a simulated run.
 
     A folder brings its own contract. Raises MissingFile, DamagedFile naming the tensor that is
-    missing, unknown, of another shape or not finite, ConfigError without a contract, or WireError.
+    missing, unknown, of another shape or not finite, ConfigError without a contract, InputError
+    for a run whose network no board has, or WireError.
     """
+    if not path.exists():
+        msg = f"there is no model {path}"
+        raise MissingFile(msg)
+    if (path / simulated.FILE).is_file():
+        return _merged(_simulated(path))
     if path.is_dir():
-        return _personal(path)
+        return _merged(_personal(path))
     if contract is None:
         msg = f"{path} does not say what model it is of; name the contract with --contract"
         raise ConfigError(msg)
+    return _merged(_whole(path, contract))
+
+
+def _merged(source: Source) -> Source:
+    contract = source.contract
+    tensors, spec = merge(source.tensors, contract.spec, source.depth)
+    return replace(source, tensors=tensors, contract=replace(contract, spec=spec))
+
+
+def _whole(path: Path, contract: ModelContract) -> Source:
     spec = contract.spec
     if _starts_with(path, MAGIC):
         tensors = _packed(path, path.read_bytes(), spec, spec.depth)
@@ -64,7 +89,28 @@ def _personal(folder: Path) -> Source:
     tensors = _packed(folder / manifest.weights, stored, spec, depth)
     contract = ModelContract(spec, manifest.preprocessing, manifest.labels)
     provenance = {**manifest.provenance, "sub_model": sha256_hex(data)}
-    return Source(contract, depth, manifest.plan.bits, tensors, provenance)
+    plan = manifest.plan
+    return Source(contract, depth, plan.bits, tensors, provenance, plan.layer_bits)
+
+
+def _simulated(folder: Path) -> Source:
+    try:
+        told = json.loads((folder / deployable.CONTRACT).read_bytes())
+        exits, modulation = told["network"]["exits"], told["network"]["modulation"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"{folder} has no usable {deployable.CONTRACT}; run `reefleet simulate` to its end"
+        raise MissingFile(msg) from error
+    if exits != "ree" or modulation == "off":
+        msg = f"{folder} trained {exits} with modulation {modulation}; boards run Ree, modulated"
+        raise InputError(msg)
+    contract = ModelContract.from_json(told)
+    weights = simulated.shared_model(folder)
+    checkpoint.check(weights, contract.spec, str(folder))
+    tensors = {name: Float32Tensor(value) for name, value in weights.items()}
+    digest = sha256_hex((folder / simulated.FILE).read_bytes())
+    depth = contract.spec.depth
+    provenance = {"simulation": digest}
+    return Source(contract, depth, 0, tensors, provenance, samples=folder / deployable.SAMPLES)
 
 
 def _packed(path: Path, data: bytes, spec: ModelSpec, depth: int) -> dict[str, EncodedTensor]:

@@ -8,6 +8,7 @@ weights when it opens the session.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,8 +19,15 @@ from torch import Tensor
 from export.lowering import lower
 from export.trace import Named, Trace, trace
 from export.weights import External
+from reefleet.geometry.trained import ENTRY_PREFIXES
 from reefleet.learning.ree import advance, classify, exit_logits, start
-from reefleet.model import ModelSpec, forward_macs, quantized_tensors, tensor_shapes
+from reefleet.model import (
+    ModelSpec,
+    forward_macs,
+    quantized_tensors,
+    state_shape,
+    tensor_shapes,
+)
 from reefleet.wire.manifest import Initializer, Stage
 
 MODEL = "model"
@@ -37,7 +45,7 @@ class Part:
 
 @lru_cache(maxsize=64)
 def model_part(spec: ModelSpec, depth: int, batch: int = 1) -> Part:
-    """`image` [B, C, S, S] to `logits` [B, E, classes] of every exit."""
+    """`image` [B, C, H, W] to `logits` [B, E, classes] of every exit."""
 
     def function(values: Named) -> dict[str, Tensor]:
         return {"logits": exit_logits(values, spec, depth, values["image"])}
@@ -56,15 +64,19 @@ def stage_parts(spec: ModelSpec, depth: int, batch: int = 1) -> tuple[Part, ...]
 
 
 def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
-    """`image` [P, C, S, S] and every weight to `logits` [P, E, classes], float."""
+    """`image` [P, C, H, W] and every weight to `logits` [P, E, classes], float."""
     return lower(model_part(spec, depth, batch).trace, "predict")
 
 
 def stage_graphs(
-    spec: ModelSpec, depth: int, *, quantized: bool
+    spec: ModelSpec, depth: int, *, quantized: bool, also: Collection[str] = ()
 ) -> list[tuple[Stage, onnx.ModelProto]]:
-    """The stages of a sub-model at batch 1, shallow to deep, with the weights each expects."""
-    return [_stage(spec, part, quantized=quantized) for part in stage_parts(spec, depth)]
+    """The stages of a sub-model at batch 1, shallow to deep, with the weights each expects.
+
+    `also` names matrices on the grid beside those that carry a codebook by role.
+    """
+    coded = {*quantized_tensors(spec, depth), *also} if quantized else set()
+    return [_stage(spec, part, frozenset(coded)) for part in stage_parts(spec, depth)]
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +89,7 @@ def _stage_part(spec: ModelSpec, position: int, final: bool, batch: int) -> Part
         {"image": _image(spec, batch)}
         if first == 0
         else {
-            "tokens": torch.zeros(batch, spec.tokens, spec.width),
+            "tokens": torch.zeros(batch, *state_shape(spec, first)),
             "history": torch.zeros(batch, first + 1, spec.width),
         }
     )
@@ -96,9 +108,8 @@ def _stage_part(spec: ModelSpec, position: int, final: bool, batch: int) -> Part
     return Part(f"stage-{position}", last, traced, frozenset(weights))
 
 
-def _stage(spec: ModelSpec, part: Part, *, quantized: bool) -> tuple[Stage, onnx.ModelProto]:
-    coded = frozenset(quantized_tensors(spec, part.exit_depth)) if quantized else frozenset()
-    coded &= part.weights
+def _stage(spec: ModelSpec, part: Part, named: frozenset[str]) -> tuple[Stage, onnx.ModelProto]:
+    coded = named & part.weights
     graph = lower(part.trace, part.name, External(part.weights, coded))
     entry = Stage(
         file=f"{part.name}.onnx",
@@ -127,15 +138,15 @@ def _initializers(graph: onnx.ModelProto, coded: frozenset[str]) -> list[Initial
 
 
 def _used(name: str, first: int, last: int) -> bool:
-    if name.startswith("blocks."):
+    if name.startswith(("blocks.", "features.")):
         return first <= int(name.split(".")[1]) < last
-    if name.startswith(("patch_embed.", "cls_token", "pos_embed", "ree.meta_token")):
+    if name.startswith((*ENTRY_PREFIXES, "ree.meta_token")):
         return first == 0
     return True
 
 
 def _image(spec: ModelSpec, batch: int) -> Tensor:
-    return torch.zeros(batch, spec.channels, spec.image_size, spec.image_size)
+    return torch.zeros(batch, *spec.image_shape)
 
 
 def _weights(spec: ModelSpec, depth: int) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ scales found by calibration (`export.static_quantization`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -116,37 +117,64 @@ class EmbeddedInt8(Embedded):
 class Packed(EmbeddedInt8):
     """Weights inside the file as b-bit codes, least significant bit first, and their centers.
 
-    A few integer operators of the default domain unpack them; the runtime folds these once, when
-    the file is opened, and multiplies int8 from then on.
+    Three look-ups of the default domain unpack them; the runtime does these once, when the file is
+    opened, and multiplies int8 from then on. Codes of 3, 5, 6 or 7 bits lie in streams of 4, 2 and
+    1 bits, so that none crosses a byte. What the runtime makes on the way it holds until the file
+    is open, so it is kept small: a byte is looked up whole.
     """
 
     def _store(self, graph: GraphBuilder, name: str, tensor: CodebookTensor, grid: Grid) -> None:
+        if tensor.bits == _BYTE:
+            super()._store(graph, name, tensor, grid)
+            return
         codes = np.ascontiguousarray(tensor.codes.T)
-        stream = np.frombuffer(pack(codes.reshape(-1), tensor.bits), np.uint8)
-        graph.initializer(f"{name}.codes", stream)
-        values = _unpacked(graph, f"{name}.codes", len(stream), codes.size, tensor.bits)
-        index = graph.add("Reshape", [values, graph.ints(*codes.shape)])
         graph.initializer(f"{name}.centers", grid.steps)
+        if _BYTE % tensor.bits == 0:
+            graph.initializer(f"{name}.codes", _stream(codes, tensor.bits))
+            places = graph.constant(digits(tensor.bits).astype(np.int32))
+            table = graph.add("Gather", [f"{name}.centers", places])
+            found = _unpacked(graph, table, f"{name}.codes", codes.shape, _BYTE // tensor.bits)
+            graph.name_output(found, name)
+            return
+        streams = []
+        for width, offset in planes(tensor.bits):
+            stored = f"{name}.codes.{width}"
+            graph.initializer(stored, _stream((codes >> offset) & ((1 << width) - 1), width))
+            table = graph.constant(digits(width) << offset)
+            streams.append(_unpacked(graph, table, stored, codes.shape, _BYTE // width))
+        whole = streams[0]
+        for part in streams[1:]:
+            whole = graph.add("BitwiseOr", [whole, part])
+        index = graph.add("Cast", [whole], to=onnx.TensorProto.INT32)
         graph.name_output(graph.add("Gather", [f"{name}.centers", index]), name)
 
 
-def _unpacked(graph: GraphBuilder, stream: str, length: int, count: int, bits: int) -> str:
-    """Codes int32 [count] from a stream of `length` bytes."""
-    add, ints = graph.add, graph.ints
-    # Digits of one bit each, unless codes never cross a byte: that takes b times the memory.
-    digit = bits if _BYTE % bits == 0 else 1
-    places = graph.constant(np.arange(0, _BYTE, digit, dtype=np.uint8))
-    mask = graph.constant(np.array([(1 << digit) - 1], np.uint8))
-    column = add("Reshape", [stream, ints(length, 1)])
-    shifted = add("BitShift", [column, places], direction="RIGHT")
-    flat = add("Reshape", [add("BitwiseAnd", [shifted, mask]), ints(-1)])
-    flat = add("Slice", [flat, ints(0), ints(count * bits // digit)])
-    digits = add("Cast", [flat], to=onnx.TensorProto.INT32)
-    if digit == bits:
-        return digits
-    powers = graph.constant(1 << np.arange(bits, dtype=np.int32))
-    weighted = add("Mul", [add("Reshape", [digits, ints(count, bits)]), powers])
-    return add("ReduceSum", [weighted, ints(1)], keepdims=0)
+def planes(bits: int) -> list[tuple[int, int]]:
+    """Widths that divide a byte and add up to `bits`, each with its place, widest first."""
+    return [(width, bits & (width - 1)) for width in (4, 2, 1) if bits & width]
+
+
+def digits(width: int) -> NDArray[np.uint8]:
+    """What each byte holds: digits of `width` bits, the lowest first, [256, 8 / width]."""
+    shifts = np.arange(0, _BYTE, width)
+    return ((np.arange(256)[:, None] >> shifts) & ((1 << width) - 1)).astype(np.uint8)
+
+
+def _stream(codes: NDArray[Any], width: int) -> NDArray[np.uint8]:
+    return np.frombuffer(pack(codes.reshape(-1).astype(np.uint8), width), np.uint8)
+
+
+def _unpacked(
+    graph: GraphBuilder, table: str, stream: str, shape: tuple[int, ...], each: int
+) -> str:
+    """Rows of a table [256, each] in the order of the stream's bytes, as a matrix of that shape."""
+    index = graph.add("Cast", [stream], to=onnx.TensorProto.INT32)
+    found = graph.add("Gather", [table, index])
+    count = math.prod(shape)
+    if count % each:
+        flat = graph.add("Reshape", [found, graph.ints(-1)])
+        found = graph.add("Slice", [flat, graph.ints(0), graph.ints(count)])
+    return graph.add("Reshape", [found, graph.ints(*shape)])
 
 
 def dynamic(graph: GraphBuilder, x: str, weight: str, scale: str, bias: str | None) -> str:

@@ -75,16 +75,23 @@ class BlobStore:
         for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
             yield from (path for path in folder.iterdir() if _DIGEST.fullmatch(path.name))
 
+    def partials(self) -> Iterator[Path]:
+        """All unfinished transfers; the name of the folder of each is its owner."""
+        yield from (self.root / "partial").glob("*/*")
+
     def size(self, digest: str) -> int:
         """Bytes of the blob; raises MissingFile."""
         with _found(digest):
             return self.path(digest).stat().st_size
 
-    def read(self, digest: str) -> bytes:
-        """The whole blob; raises MissingFile, or ChecksumMismatch where the disk has changed it."""
+    def read(self, digest: str, *, is_fresh: bool = False) -> bytes:
+        """The whole blob; raises MissingFile, or ChecksumMismatch where the disk has changed it.
+
+        A fresh one was held against its digest a moment ago and is not again.
+        """
         with _found(digest):
             data = self.path(digest).read_bytes()
-        if sha256_hex(data) != digest:
+        if not is_fresh and sha256_hex(data) != digest:
             msg = f"blob {digest} has been altered on disk; delete {self.path(digest)}"
             raise ChecksumMismatch(msg)
         return data
@@ -146,14 +153,12 @@ class BlobStore:
         with _disk(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Written at its offset, not appended: two calls with one chunk leave one chunk.
-            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as stream:
-                stream.seek(offset)
-                held = stream.read(len(data))
+            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", 0) as stream:
+                held = b"" if offset == size else os.pread(stream.fileno(), len(data), offset)
                 if held != data[: len(held)]:
                     msg = f"the chunk at offset {offset} differs from the one received before"
                     raise ChecksumMismatch(msg)
-                stream.seek(offset + len(held))
-                stream.write(data[len(held) :])
+                _write_at(stream.fileno(), offset + len(held), memoryview(data)[len(held) :])
         return max(size, end)
 
     def finish(self, owner: str, digest: str) -> None:
@@ -187,6 +192,12 @@ class BlobStore:
             msg = f"{owner[:80]!r} cannot own a transfer; use letters, digits, '.', '_' and '-'"
             raise InputError(msg)
         return self.root / "partial" / owner
+
+
+def _write_at(handle: int, offset: int, data: memoryview) -> None:
+    while data:
+        written = os.pwrite(handle, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _digest_of(stream: BinaryIO) -> str:

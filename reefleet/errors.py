@@ -10,7 +10,7 @@
      +- RpcError (69)          CoordinatorUnavailable  DeadlineExceeded  NotEnrolled (77)
      |                         Rejected (77)  TlsFailure (77)
      +- PlanError (70)         NoFeasiblePlan  UnknownBoard
-     +- TrainingError (70)     NonFiniteUpdate  DataTooSmall
+     +- TrainingError (70)     NonFiniteUpdate  DataTooSmall  OutOfMemory
      +- AggregationError (70)  EmptyRound  ShapeConflict
      +- ExportError (70)       UnsupportedOperator  ParityFailure  RuleBroken
      +- StoreError (74)        StoreFull
@@ -134,6 +134,10 @@ class NonFiniteUpdate(TrainingError):
     """Training diverged; the update holds NaN or infinity and is not offered."""
 
 
+class OutOfMemory(TrainingError):
+    """The board has not the memory that the work needs."""
+
+
 class DataTooSmall(TrainingError):
     """There are fewer samples than the job needs."""
 
@@ -177,7 +181,9 @@ class StoreError(ReefleetError):
 
 
 class StoreFull(StoreError):
-    """The disk has no room for what must be written."""
+    """The disk has no room for what must be written; it may have some after `retry_after_s`."""
+
+    retry_after_s = 30.0
 
 
 class RuntimeUnavailable(ReefleetError):

@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from reefleet.errors import ConfigError
 
 UPLOAD_CODECS = ("float32", "float16", "int8", "codebook4", "codebook2")
-TRAINED_SETS = ("full", "frozen", "lora", "ssf", "adapters")
+CLIP = "clip"
+MOST_STAGES = 4
+TrainedSet = Literal["full", "frozen", "lora", "ssf", "adapters", "parallel-adapters"]
+TRAINED_SETS = get_args(TrainedSet)
 _OPTIONAL = ("why", "layer_bits", "trained", "local_steps")
+
+
+@dataclass(frozen=True, slots=True)
+class CodecStage:
+    """One step of an upload codec; `argument` is what `clip` bounds the norm by, else 0."""
+
+    name: str
+    argument: float = 0.0
+
+
+def codec_stages(codec: str) -> tuple[CodecStage, ...]:
+    """The steps of a codec such as "clip:1.0,int8", in the order in which the device takes them.
+
+    The last is one of UPLOAD_CODECS. Empty where the text is no codec.
+    """
+    *before, last = codec.split(",")
+    if last not in UPLOAD_CODECS or len(before) >= MOST_STAGES:
+        return ()
+    stages = []
+    for part in before:
+        name, _, argument = part.partition(":")
+        try:
+            bound = float(argument)
+        except ValueError:
+            return ()
+        if name != CLIP or not 0 < bound < math.inf:
+            return ()
+        stages.append(CodecStage(name, bound))
+    return (*stages, CodecStage(last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +76,7 @@ class SubmodelPlan:
             "batch_size": 1 <= self.batch_size <= 1024,
             "local_epochs": 1 <= self.local_epochs <= 1000,
             "models": self.models in {1, 2},
-            "codec": self.codec in UPLOAD_CODECS,
+            "codec": bool(codec_stages(self.codec)),
             "layer_bits": all(1 <= bits <= 8 for bits in self.layer_bits),
             "trained": self.trained in TRAINED_SETS,
             "local_steps": 0 <= self.local_steps <= 1_000_000,
@@ -57,6 +90,14 @@ class SubmodelPlan:
     def objective(self) -> str:
         """Name of the objective of the federated rounds."""
         return "reefl-quped" if self.models == 2 else "reefl"
+
+    def widths(self, tensors: Sequence[str]) -> dict[str, int]:
+        """Bits of each of these quantized tensors; raises ConfigError for another number."""
+        if self.layer_bits and len(self.layer_bits) != len(tensors):
+            msg = f"the plan has bits for {len(self.layer_bits)} tensors, there are {len(tensors)}"
+            raise ConfigError(msg)
+        each = self.layer_bits or (self.bits,) * len(tensors)
+        return dict(zip(tensors, each, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for manifests and the store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from reefleet.errors import WireError
@@ -16,6 +17,7 @@ class DeviceMetrics:
 
     `loss` is the mean training loss over the last local epoch. `shared_accuracy` is that of the
     downloaded sub-model on held-out data; `personal_accuracy` is empty where there is none yet.
+    Fewer `steps` than `steps_asked` were taken where time ran out.
     """
 
     loss: float = 0.0
@@ -26,6 +28,8 @@ class DeviceMetrics:
     bytes_up: int = 0
     peak_resident_bytes: int = 0
     train_seconds: float = 0.0
+    steps: int = 0
+    steps_asked: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the store; a figure that is not finite becomes null."""
@@ -80,11 +84,16 @@ def _finite(value: float) -> float | None:
 
 
 def _read(cls: type[_Report], values: Mapping[str, Any]) -> _Report:
-    known = {field.name: field.default for field in fields(cls)}
+    known = _defaults(cls)
     if unknown := sorted(set(values) - set(known)):
         msg = f"unknown key {unknown[0]!r} in {cls.__name__}"
         raise WireError(msg)
     return cls(**{name: _like(name, value, known[name]) for name, value in values.items()})
+
+
+@lru_cache(maxsize=2)
+def _defaults(cls: type[_Report]) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(cls)}
 
 
 def _like(name: str, value: object, default: object) -> Any:

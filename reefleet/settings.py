@@ -55,10 +55,7 @@ def load(
     A flag of value None was not given. Raises MissingFile for an unreadable file and ConfigError
     naming source, key and value for an unknown key, a wrong type, or a value out of range.
     """
-    layers: dict[str, _Given] = {}
-    known = _leaves(cls)
-    for key, value in _flatten(_read(path) if path else {}, known).items():
-        layers[key] = _Given(value, str(path), key)
+    layers, known = _told(cls, read_tables(path) if path else {}, str(path)), _leaves(cls)
     if env_prefix:
         variables = os.environ if environment is None else environment
         for key in known:
@@ -68,11 +65,24 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             layers[key] = _Given(value, "command line", key)
-    for key, given in layers.items():
-        if key not in known:
-            msg = f"{given.source}: unknown key {key} = {given.value!r}"
-            raise ConfigError(msg)
-    return _build(cls, layers, str(path) if path else cls.__name__, "")
+    return _checked(cls, layers, str(path) if path else cls.__name__)
+
+
+def from_tables(cls: type[T], tables: Mapping[str, Any], source: str) -> T:
+    """Build `cls` from TOML tables already read; raises ConfigError as `load` does."""
+    return _checked(cls, _told(cls, tables, source), source)
+
+
+def read_tables(path: Path) -> dict[str, Any]:
+    """A TOML file's tables; raises MissingFile, or ConfigError where it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"cannot read the configuration {path}: {error.strerror}"
+        raise MissingFile(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not TOML: {error}"
+        raise ConfigError(msg) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +99,18 @@ class _Given:
         return ConfigError(f"{self.source}: {self.name} is {self.value!r}; it must be {wanted}")
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        msg = f"cannot read the configuration {path}: {error.strerror}"
-        raise MissingFile(msg) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not TOML: {error}"
-        raise ConfigError(msg) from error
+def _told(cls: type[Any], tables: Mapping[str, Any], source: str) -> dict[str, _Given]:
+    flat = _flatten(tables, _leaves(cls))
+    return {key: _Given(value, source, key) for key, value in flat.items()}
+
+
+def _checked(cls: type[T], layers: Mapping[str, _Given], where: str) -> T:
+    known = _leaves(cls)
+    for key, given in layers.items():
+        if key not in known:
+            msg = f"{given.source}: unknown key {key} = {given.value!r}"
+            raise ConfigError(msg)
+    return _build(cls, layers, where, "")
 
 
 def _leaves(cls: type[Any], prefix: str = "") -> dict[str, Any]:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from reefleet.errors import ConfigError, MissingFile
+from reefleet.mixed import Layer
 from reefleet.model import ModelSpec
 
 FORMAT = 1
 _KEYS = {"format", "source", "depths", "bits", "accuracy"}
+_OPTIONAL = {"harm"}
 
 DEPTH_GAP = 0.94
 DEPTH_DECAY = 5.5
@@ -26,12 +28,17 @@ DEPTH_DECAY = 5.5
 
 @dataclass(frozen=True, slots=True)
 class AccuracyTable:
-    """Accuracy `rows[i][j]` at depth `depths[i]` and `bits[j]`, both rising; where it is from."""
+    """Accuracy `rows[i][j]` at depth `depths[i]` and `bits[j]`, both rising; where it is from.
+
+    `harm` is what 1 to 8 bits add to the loss, by quantized tensor, in the order of names; empty
+    where nobody measured it.
+    """
 
     source: str
     depths: tuple[int, ...]
     bits: tuple[int, ...]
     rows: tuple[tuple[float, ...], ...]
+    harm: tuple[tuple[str, tuple[float, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a table that is not one, naming what is wrong."""
@@ -49,6 +56,8 @@ class AccuracyTable:
                     "from 0 to 1"
                 )
                 raise ConfigError(msg)
+        for name, harm in self.harm:
+            Layer(name, 1, harm)
 
     def expected(self, depth: int, bits: int) -> float:
         """Accuracy of `depth` at `bits`, linear between measured bits; more bits change nothing.
@@ -79,12 +88,13 @@ class AccuracyTable:
             "depths": list(self.depths),
             "bits": list(self.bits),
             "accuracy": [list(row) for row in self.rows],
+            **({"harm": {name: list(each) for name, each in self.harm}} if self.harm else {}),
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> AccuracyTable:
         """Read what `to_json` wrote; raises ConfigError naming what is wrong."""
-        if odd := sorted(set(values) ^ _KEYS):
+        if odd := sorted((set(values) - _OPTIONAL) ^ _KEYS):
             wrong = "unknown" if odd[0] in values else "missing"
             msg = f"accuracy table: key {odd[0]!r} is {wrong}"
             raise ConfigError(msg)
@@ -97,9 +107,13 @@ class AccuracyTable:
                 tuple(int(depth) for depth in values["depths"]),
                 tuple(int(width) for width in values["bits"]),
                 tuple(tuple(float(value) for value in row) for row in values["accuracy"]),
+                tuple(
+                    (str(name), tuple(float(value) for value in each))
+                    for name, each in sorted(dict(values.get("harm") or {}).items())
+                ),
             )
         except (TypeError, ValueError) as error:
-            msg = f"accuracy table: depths, bits and accuracy must be lists of numbers: {error}"
+            msg = f"accuracy table: depths, bits, accuracy and harm must be numbers: {error}"
             raise ConfigError(msg) from error
 
 

@@ -11,12 +11,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from coordinator.planner.budget import Budget
-from coordinator.planner.options import CODECS, MODELS, Figures, Options
+from coordinator.planner.options import CODECS, LOAD, MODELS, Choice, Figures, Options, placed
 from coordinator.planner.text import figure, rounded_up
 from devices import cost
 from devices.capability import Capability
 from devices.cost import Rates
+from devices.speed import Speed, step_features, step_ms
 from reefleet.model import ModelSpec
 
 # From these vendor rates on, an upload may be as exact as that; slower links send fewer bits.
@@ -121,8 +121,8 @@ def bounds_of(device: Capability, options: Options, caution: Caution = TRUST) ->
 
 
 def allowed(device: Capability, options: Options) -> NDArray[np.bool_]:
-    """Candidates whose codec is no finer than the link bears without thought."""
-    return _no_finer(options, finest_codec(device, 1), finest_codec(device, 8))
+    """Candidates that can be built, with codecs no finer than the link bears without thought."""
+    return options.possible & _no_finer(options, finest_codec(device, 1), finest_codec(device, 8))
 
 
 def finest_codec(device: Capability, bits: int) -> str:
@@ -183,7 +183,7 @@ def _round(device: Capability, options: Options, caution: Caution) -> Iterator[B
 
 def _answer(device: Capability, options: Options) -> Iterator[Bound]:
     if (most := options.budget.latency_ms) is not None:
-        needs = _answer_ms(options.spec, device.rates)
+        needs = _answer_ms(options.spec, device.rates, options.budget.runtime)
         yield Bound("an answer takes", "ms", "latency_ms", most, most, needs)
 
 
@@ -205,30 +205,55 @@ def _training_s(device: Capability, options: Options) -> Figures:
     """Upper bound of local training."""
     budget = options.budget
     samples = device.train_samples or budget.default_samples
-    one = _step_ms(options.spec, budget, device.rates)
-    steps = np.array([cost.train_steps(samples, batch, 1) for batch in budget.batches])
-    seconds: Figures = one * steps[:, None, None] * np.array(budget.epochs)[:, None] / 1e3
+    efforts = np.array(budget.efforts)
+    steps = np.ceil(np.ceil(samples / np.array(budget.batches))[:, None] * efforts)
+    speed = device.rates.measured
+    one = _measured_ms(options, speed) if speed else _step_ms(options, device.rates)
+    seconds: Figures = one * placed(steps, Choice.BATCH, Choice.EPOCHS) / 1e3
     return seconds
 
 
 @lru_cache(maxsize=64)
 def _no_finer(options: Options, coarse: str, fine: str) -> NDArray[np.bool_]:
-    first = np.where(options.bits <= CODEBOOK_BITS, CODECS.index(coarse), CODECS.index(fine))
-    kept: NDArray[np.bool_] = options.codec >= first
+    few = np.array([width.bits <= CODEBOOK_BITS for width in options.widths])
+    first = np.where(few, CODECS.index(coarse), CODECS.index(fine))
+    kept: NDArray[np.bool_] = options.rows[Choice.CODEC] >= first[options.rows[Choice.WIDTH]]
     return kept
 
 
 @lru_cache(maxsize=4096)
-def _step_ms(spec: ModelSpec, budget: Budget, rates: Rates) -> Figures:
-    counts = MODELS[: budget.max_models]
-    widths = budget.bits if rates.measured else (budget.max_bits,)  # a prior knows no bits
-    choices = product(spec.exits, widths, counts, budget.batches)
-    found = [cost.train_step_ms(spec, d, m, w, b, rates).upper() for d, w, m, b in choices]
-    shape = (len(spec.exits), len(widths), len(counts), len(budget.batches), 1, 1)
-    return np.array(found).reshape(shape)
+def _step_ms(options: Options, rates: Rates) -> Figures:
+    """Upper bound of a step by a board's prior."""
+    spec, budget = options.spec, options.budget
+    loads = (spec.exits, MODELS[: budget.max_models], budget.trained, budget.batches)
+    extents = tuple(map(len, loads))
+    found = [
+        cost.train_step_ms(spec, d, m, 8, b, rates, trained=t).upper()
+        for d, m, t, b in product(*loads)
+    ]
+    return placed(np.reshape(found, extents), *LOAD)
+
+
+def _measured_ms(options: Options, speed: Speed) -> Figures:
+    """As `_step_ms`; a measured board also knows what bits cost."""
+    found = step_ms(speed, _features(options)) * (1 + cost.MARGIN_Z * speed.step_sigma)
+    return placed(found, *LOAD, Choice.WIDTH)
+
+
+@lru_cache(maxsize=64)
+def _features(options: Options) -> Figures:
+    """Features of every step, on the last axis."""
+    spec, budget = options.spec, options.budget
+    loads = (MODELS[: budget.max_models], budget.trained, budget.batches)
+    found = [
+        step_features(spec, d, m, width.mean[e], b, t)
+        for (e, d), m, t, b in product(enumerate(spec.exits), *loads)
+        for width in options.widths
+    ]
+    return np.reshape(found, (len(spec.exits), *map(len, loads), len(options.widths), -1))
 
 
 @lru_cache(maxsize=4096)
-def _answer_ms(spec: ModelSpec, rates: Rates) -> Figures:
-    found = [cost.answer_ms(spec, depth, rates).upper() for depth in spec.exits]
-    return np.array(found).reshape(-1, 1, 1, 1, 1, 1)
+def _answer_ms(spec: ModelSpec, rates: Rates, runtime: str) -> Figures:
+    found = [cost.answer_ms(spec, depth, rates, runtime).upper() for depth in spec.exits]
+    return placed(found, Choice.DEPTH)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.planner.bounds import finest_codec
-from coordinator.planner.options import Candidate
-from coordinator.planner.solve import Decision, broken_bounds, closest
-from coordinator.planner.text import bits_text, figure, models_text
+from coordinator.planner.options import Candidate, Choice
+from coordinator.planner.solve import Decision, broken_bounds, closest, decide
+from coordinator.planner.text import bits_text, epochs_text, figure, models_text, width_text
 from devices import cost
 from reefleet.plan import SubmodelPlan
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one depth and bit-width: `reason` is '' for the chosen one."""
+    """What became of one depth and width: `reason` is '' for the chosen one."""
 
     exit_depth: int
-    bits: int
+    bits: float
     expected_accuracy: float
     fits: bool
     reason: str
@@ -35,19 +35,33 @@ def explained(decision: Decision) -> SubmodelPlan:
         binding(decision),
         runner_up(decision),
         *_refusals(decision),
+        *_effort_line(decision),
         _codec_line(decision),
         *_energy_line(decision),
+        *_doubt_line(decision),
         _basis_line(decision),
     )
     return SubmodelPlan(
         exit_depth=chosen.exit_depth,
         bits=chosen.bits,
         batch_size=chosen.batch_size,
-        local_epochs=chosen.local_epochs,
+        local_epochs=max(1, int(chosen.epochs)),
         models=chosen.models,
         codec=chosen.codec,
         why=why,
+        layer_bits=chosen.layer_bits,
+        trained=chosen.trained,
+        local_steps=local_steps(decision),
     )
+
+
+def local_steps(decision: Decision) -> int:
+    """Steps after which a round's training ends; 0 where it takes whole epochs."""
+    chosen, device = decision.candidate, decision.device
+    if chosen.epochs >= 1:
+        return 0
+    samples = device.train_samples or decision.options.budget.default_samples
+    return cost.train_steps(samples, chosen.batch_size, chosen.epochs)
 
 
 def binding(decision: Decision) -> str:
@@ -63,23 +77,20 @@ def binding(decision: Decision) -> str:
     settings = " and ".join(constraint.setting for constraint in broken)
     raised = " and ".join(constraint.relaxation() for constraint in broken)
     return (
-        f"binding: {settings}; {raised} for {_words(decision.options.candidates[nearest])}, "
+        f"binding: {settings}; {raised} for {words_of(decision.options.candidates[nearest])}, "
         f"expected accuracy {accuracy[nearest]:.3f}"
     )
 
 
 def runner_up(decision: Decision) -> str:
     """The best fitting option of another depth or bit-width."""
-    chosen = decision.candidate
     options = decision.options
-    other = decision.fitting & (
-        (options.bits != chosen.bits) | (options.depth_row != options.depth_row[decision.chosen])
-    )
+    other = decision.fitting & ~options.alike(decision.chosen, Choice.DEPTH, Choice.WIDTH)
     second = int(other.argmax())
     if not other[second]:
         return "runner-up: none; no other depth or bit-width fits"
     return (
-        f"runner-up: {_words(options.candidates[second])}, "
+        f"runner-up: {words_of(options.candidates[second])}, "
         f"expected accuracy {options.accuracy[second]:.3f}"
     )
 
@@ -87,16 +98,16 @@ def runner_up(decision: Decision) -> str:
 def verdicts(decision: Decision) -> tuple[Verdict, ...]:
     """Every depth and bit-width of the options, deepest first, and what spoke against it."""
     options = decision.options
-    spec, budget = options.spec, options.budget
+    depth_rows, width_rows = options.rows[Choice.DEPTH], options.rows[Choice.WIDTH]
+    here = (depth_rows[decision.chosen], width_rows[decision.chosen])
     found = []
-    for place, depth in reversed(list(enumerate(spec.exits))):
-        for bits in reversed(budget.bits):
-            among = (options.depth_row == place) & (options.bits == bits)
+    for place, depth in reversed(list(enumerate(options.spec.exits))):
+        for row, width in reversed(list(enumerate(options.widths))):
+            among = (depth_rows == place) & (width_rows == row)
             fits = decision.fitting & among
-            accuracy = options.table.expected(depth, bits)
-            chosen = (depth, bits) == (decision.candidate.exit_depth, decision.candidate.bits)
-            reason = "" if chosen else _against(decision, among)
-            found.append(Verdict(depth, bits, accuracy, bool(fits.any()), reason))
+            reason = "" if (place, row) == here else _against(decision, among)
+            accuracy, mean = width.accuracy[place], width.mean[place]
+            found.append(Verdict(depth, mean, accuracy, bool(fits.any()), reason))
     return tuple(found)
 
 
@@ -106,34 +117,42 @@ def _choice(decision: Decision) -> str:
     spent = f"{figure(tightest.need)} of {figure(tightest.limit)} {tightest.unit}"
     return (
         f"chosen: depth {chosen.exit_depth} of {decision.options.spec.depth}, "
-        f"{bits_text(chosen.bits)}, {models_text(chosen.models)}, batch {chosen.batch_size}; "
+        f"{width_text(chosen)}, {models_text(chosen.models)}, batch {chosen.batch_size}; "
         f"expected accuracy {decision.expected_accuracy:.3f} "
         f"({decision.options.table.source}); the tightest bound: {tightest.what} {spent}"
     )
 
 
 def _refusals(decision: Decision) -> Iterator[str]:
-    """One line for each next better value of depth, bits, models, batch and epochs."""
-    chosen, options = decision.candidate, decision.options
-    budget = options.budget
-    same_depth = options.depth_row == options.depth_row[decision.chosen]
-    same_size = same_depth & (options.bits == chosen.bits)
-    models = np.array([c.models for c in options.candidates])
-    batches = np.array([c.batch_size for c in options.candidates])
-    if decision.candidate.exit_depth < options.spec.depth:
-        place = int(options.depth_row[decision.chosen]) + 1
-        name = f"depth {options.spec.exits[place]}"
-        yield f"not {name}: {_against(decision, options.depth_row == place)}"
-    if chosen.bits < budget.max_bits:
-        more = same_depth & (options.bits == chosen.bits + 1)
-        yield f"not {bits_text(chosen.bits + 1)}: {_against(decision, more)}"
-    if chosen.models < budget.max_models:
-        yield f"not two models: {_against(decision, same_size & (models == 2))}"
-    for batch in budget.batches:
-        if batch > chosen.batch_size:
-            larger = same_size & (models == chosen.models) & (batches == batch)
-            yield f"not batch {batch}: {_against(decision, larger)}"
-            break
+    """One line for each next better value of depth, bits, models, trained set, epochs, batch."""
+    options, at = decision.options, decision.chosen
+    budget, rows = options.budget, options.rows
+    place = [int(row[at]) for row in rows]
+    same = {axis: rows[axis] == place[axis] for axis in Choice}
+    next_better = {axis: rows[axis] == place[axis] + 1 for axis in Choice}
+    sized = same[Choice.DEPTH] & same[Choice.WIDTH]
+    trained = sized & same[Choice.MODELS]
+    if place[Choice.DEPTH] + 1 < len(options.spec.exits):
+        deeper = f"not depth {options.spec.exits[place[Choice.DEPTH] + 1]}"
+        yield f"{deeper}: {_against(decision, next_better[Choice.DEPTH])}"
+    if place[Choice.WIDTH] + 1 < len(options.widths):
+        more = same[Choice.DEPTH] & next_better[Choice.WIDTH]
+        words = width_text(options.candidates[int(more.argmax())])
+        yield f"not {words}: {_against(decision, more)}"
+    if place[Choice.MODELS] + 1 < budget.max_models:
+        yield f"not two models: {_against(decision, sized & next_better[Choice.MODELS])}"
+    if place[Choice.TRAINED]:
+        preferred = budget.trained[place[Choice.TRAINED] - 1]
+        among = trained & (rows[Choice.TRAINED] == place[Choice.TRAINED] - 1)
+        yield f"not training {preferred}: {_against(decision, among)}"
+    if place[Choice.EPOCHS] + 1 < len(budget.efforts):
+        more = trained & next_better[Choice.EPOCHS]
+        words = epochs_text(budget.efforts[place[Choice.EPOCHS] + 1])
+        yield f"not {words}: {_against(decision, more)}"
+    if place[Choice.BATCH] + 1 < len(budget.batches):
+        larger = trained & same[Choice.TRAINED] & next_better[Choice.BATCH]
+        words = f"batch {budget.batches[place[Choice.BATCH] + 1]}"
+        yield f"not {words}: {_against(decision, larger)}"
 
 
 def _against(decision: Decision, among: NDArray[np.bool_]) -> str:
@@ -151,6 +170,25 @@ def _against(decision: Decision, among: NDArray[np.bool_]) -> str:
         nearest = int(admitted.argmax())
     broken = broken_bounds(decision.options, decision.bounds, nearest)
     return "; ".join(constraint.refusal() for constraint in broken)
+
+
+def _effort_line(decision: Decision) -> Iterator[str]:
+    chosen = decision.candidate
+    if steps := local_steps(decision):
+        share = epochs_text(chosen.epochs)
+        yield f"trains {steps} steps a round, {share}: a whole epoch misses a bound"
+
+
+def _doubt_line(decision: Decision) -> Iterator[str]:
+    """What the margin for uncertain times costs, where it costs accuracy."""
+    device = decision.device
+    certain = replace(device, rates=replace(device.rates, rel_sigma=0.0, measured=None))
+    if device.rates.measured is not None:
+        return
+    median = decide(certain, decision.options)
+    if median.expected_accuracy > decision.expected_accuracy:
+        words = words_of(median.candidate)
+        yield f"in doubt: were the prior's median right, {words} would fit; probe the board to know"
 
 
 def _codec_line(decision: Decision) -> str:
@@ -179,8 +217,9 @@ def _basis_line(decision: Decision) -> str:
     return "; ".join((line, *(f"assumed {what}" for what in device.assumed)))
 
 
-def _words(candidate: Candidate) -> str:
+def words_of(candidate: Candidate) -> str:
+    """A candidate in words."""
     return (
-        f"depth {candidate.exit_depth} with {bits_text(candidate.bits)}, "
+        f"depth {candidate.exit_depth} with {width_text(candidate)}, "
         f"{models_text(candidate.models)} and batch {candidate.batch_size}"
     )

@@ -115,7 +115,7 @@ def cost_of(decision: Decision) -> Cost:
     joules = round_joules(device, options)
     depth = decision.candidate.exit_depth
     return Cost(
-        answer_ms=cost.answer_ms(options.spec, depth, device.rates).upper(),
+        answer_ms=cost.answer_ms(options.spec, depth, device.rates, options.budget.runtime).upper(),
         round_s=options.at(round_seconds(device, options), chosen),
         peak_mib=options.at(options.peak_mib, chosen),
         packed_mib=options.at(options.packed_kib, chosen) / 1024,

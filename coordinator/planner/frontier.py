@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from coordinator.planner.options import Choice
 from coordinator.planner.solve import Decision, closest
 from devices import cost
 
@@ -16,7 +17,7 @@ class Point:
     """One depth and bit-width. `best`: nothing costs as little and expects more, or the reverse."""
 
     exit_depth: int
-    bits: int
+    bits: float
     accuracy: float
     cost: float
     fits: bool
@@ -35,7 +36,8 @@ class Axis:
 
 def _latency_ms(decision: Decision, candidate: int) -> float:
     depth = decision.options.candidates[candidate].exit_depth
-    return cost.answer_ms(decision.options.spec, depth, decision.device.rates).value
+    options = decision.options
+    return cost.answer_ms(options.spec, depth, decision.device.rates, options.budget.runtime).value
 
 
 def _round_mib(decision: Decision, candidate: int) -> float:
@@ -65,14 +67,16 @@ def points(decision: Decision, axis: Axis) -> tuple[Point, ...]:
     """
     options = decision.options
     found = []
+    depths, widths = options.rows[Choice.DEPTH], options.rows[Choice.WIDTH]
+    here = (depths[decision.chosen], widths[decision.chosen])
     for place, depth in enumerate(options.spec.exits):
-        for bits in options.budget.bits:
-            among = (options.depth_row == place) & (options.bits == bits) & decision.open
+        for row, width in enumerate(options.widths):
+            among = (depths == place) & (widths == row) & decision.open
             fitting = among & decision.fitting
             fits = bool(fitting.any())
             stands = int(fitting.argmax()) if fits else closest(options, decision.bounds, among)
-            chosen = (depth, bits) == (decision.candidate.exit_depth, decision.candidate.bits)
-            accuracy = options.table.expected(depth, bits)
+            chosen = (place, row) == here
+            bits, accuracy = width.mean[place], width.accuracy[place]
             found.append(Point(depth, bits, accuracy, axis.of(decision, stands), fits, chosen))
     return tuple(sorted(marked(found), key=lambda point: (point.cost, -point.accuracy)))
 

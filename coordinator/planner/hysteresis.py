@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 
 from coordinator.planner.bounds import TRUST, Caution, bounds_of, round_seconds
-from coordinator.planner.options import Candidate, Options
+from coordinator.planner.options import Candidate, Options, places
 from coordinator.planner.solve import Decision, decide
 from devices.capability import Capability
+from devices.cost import memory_slack
 from reefleet.errors import NoFeasiblePlan
 
 # A better plan must fit with so much to spare, for so many rounds, and be worth so much.
@@ -49,19 +50,42 @@ class History:
     since_change: int = REST_ROUNDS
 
 
-def observe(history: History, outcome: Outcome, predicted_s: float, deadline_s: float) -> History:
-    """The history after one round whose work was predicted, without caution, to take so long.
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a plan was expected to do without caution: its seconds, of how many, and its memory.
 
-    Late or lost: at least as much caution as makes this plan miss the deadline. Out of memory: a
-    third more memory. Done: caution moves a fifth of the way to what was measured, or to none.
+    `memory_slack` is the factor on its memory from which it would no longer fit.
     """
+
+    seconds: float
+    deadline_s: float
+    memory_slack: float = 1.0
+
+
+def expectation(device: Capability, options: Options, candidate: int) -> Expectation:
+    """What one of the options is expected to do on a device."""
+    peak, budget = options.at(options.peak_mib, candidate), options.budget
+    slack = memory_slack(peak, device.memory_available_mib, budget.memory_share)
+    seconds = options.at(round_seconds(device, options), candidate)
+    return Expectation(seconds, budget.round_deadline_s, slack)
+
+
+def observe(history: History, outcome: Outcome, expected: Expectation) -> History:
+    """The history after one round with a plan of which so much was expected.
+
+    Late or lost: at least as much caution as makes this plan miss the deadline. Out of memory: as
+    much as makes it not fit. Done: caution moves a fifth of the way to what was measured, or to
+    none.
+    """
+    predicted_s, deadline_s = expected.seconds, expected.deadline_s
     caution = history.caution
     if outcome.end in {"late", "lost"}:
         missed = 1.05 * deadline_s / predicted_s if predicted_s > 0 else 1.0
         factor = min(max(caution.time * LATE_FACTOR, missed), MOST_CAUTION)
         caution = replace(caution, time=factor)
     elif outcome.end == "memory":
-        caution = replace(caution, memory=min(caution.memory * MEMORY_FACTOR, MOST_CAUTION))
+        factor = max(caution.memory * MEMORY_FACTOR, 1.05 * expected.memory_slack)
+        caution = replace(caution, memory=min(factor, MOST_CAUTION))
     else:
         seen = 1.0
         if outcome.seconds is not None and predicted_s > 0:
@@ -98,19 +122,14 @@ def follow(
     decision, history = settle(device, options, None, History())
     history = replace(history, since_change=REST_ROUNDS)
     for outcome in outcomes:
-        predicted = options.at(round_seconds(device, options), decision.chosen)
-        deadline = options.budget.round_deadline_s
-        history = observe(history, outcome, predicted, deadline)
+        history = observe(history, outcome, expectation(device, options, decision.chosen))
         decision, history = settle(device, options, decision.candidate, history)
     return decision, history
 
 
 def place_of(options: Options, candidate: Candidate | None) -> int | None:
     """Where a candidate stands among the options; None where it is none of them any more."""
-    try:
-        return None if candidate is None else options.candidates.index(candidate)
-    except ValueError:
-        return None
+    return None if candidate is None else places(options).get(candidate)
 
 
 def _towards(value: float, goal: float) -> float:

@@ -23,7 +23,7 @@ from coordinator.planner.bounds import (
 )
 from coordinator.planner.budget import Budget
 from coordinator.planner.options import Candidate, Options, options_of
-from coordinator.planner.text import bits_text
+from coordinator.planner.text import width_text
 from devices.capability import Capability, capability_of
 from devices.profile import DeviceProfile
 from reefleet.errors import NoFeasiblePlan
@@ -110,7 +110,7 @@ def _nothing_fits(
     relaxed = " and ".join(constraint.relaxation() for constraint in broken)
     msg = (
         f"no sub-model fits {device.board}: even depth {easiest.exit_depth} with "
-        f"{bits_text(easiest.bits)} and batch {easiest.batch_size} breaks the budget "
+        f"{width_text(easiest)} and batch {easiest.batch_size} breaks the budget "
         f"({refused}); {relaxed}"
     )
     return NoFeasiblePlan(msg)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator import records as r
 from coordinator.store import schema as t
-from coordinator.store.database import Database
+from coordinator.store.database import Database, upsert
 from reefleet.errors import NotEnrolled, Rejected
 
 _NO_NEXT: dict[str, Any] = {
@@ -166,13 +165,13 @@ def _put_device(connection: Connection, device: r.Device, *, replaces: bool) -> 
         "certificate_ends_at": device.certificate_ends_at,
     }
     fresh = {**_NO_NEXT, "revoked_at": None}
-    statement = upsert(t.devices).values(device_id=device.device_id, **values)
+    statement = upsert(connection, t.devices).values(device_id=device.device_id, **values)
     if replaces:
         statement = statement.on_conflict_do_update(
             index_elements=["device_id"], set_={**values, **fresh}
         )
     else:
         statement = statement.on_conflict_do_nothing()
-    if connection.execute(statement).rowcount != 1:
+    if connection.scalar(statement.returning(t.devices.c.device_id)) is None:
         msg = f"the name {device.device_id} was taken in the meantime; try again"
         raise Rejected(msg)

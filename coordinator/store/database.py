@@ -1,7 +1,4 @@
-"""One SQLite file through SQLAlchemy: WAL, synchronous=FULL, foreign keys, short transactions.
-
-Writers take the database's lock at their start, so that two of them never have to be untangled.
-"""
+"""One database through SQLAlchemy, in short transactions; the halves of the store build on it."""
 
 from __future__ import annotations
 
@@ -13,42 +10,80 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Connection, Row, Select, Table, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
-from coordinator.store.schema import SCHEMA_VERSION, UPGRADES, metadata
-from reefleet.errors import StoreError, StoreFull, UnsupportedVersion
+from coordinator.store import copying, formats
+from coordinator.store.address import POSTGRESQL, Address, file_address
+from coordinator.store.engine import SERVING_LOCK, open_engine, reading
+from reefleet.errors import InputError, ReefleetError, StoreError, StoreFull
 
-_BUSY_S = 10
-_POOL = 24  # at least the threads that may ask at once
+_DISK_FULL = "53100"  # SQLSTATE
 
 
 class Database:
-    """The file and its connections; the halves of the store build on it."""
+    """The database and its connections, from its making, or a file's, to `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, at: Address | Path) -> None:
+        self.address = at if isinstance(at, Address) else file_address(at)
         self._writing = threading.Lock()
-        self._engine = _open_engine(path)
+        self._remembered: dict[str, Any] = {}  # of devices; forgotten with any write to them
+        self._engine = open_engine(self.address)
         try:
             with self._write() as connection:
-                _prepare(connection, path)
-        except (StoreError, UnsupportedVersion):
+                formats.prepare(connection, self.address.shown)
+        except ReefleetError:
             self.close()
             raise
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give the database back."""
         self._engine.dispose()
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with self._writing, translated(), self._engine.begin() as connection:
-            yield connection
+    def held(self) -> Iterator[None]:
+        """Keep coordinators on other machines out; raises StoreError where one is serving.
+
+        A file is held by its folder.
+        """
+        if not self.address.is_postgresql:
+            yield
+            return
+        with translated(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            lock = text("SELECT pg_try_advisory_lock(:key)")
+            taken = bool(connection.scalar(lock, {"key": SERVING_LOCK}))
+            if not taken:
+                msg = f"another coordinator is serving {self.address.shown}; stop it first"
+                raise StoreError(msg)
+            try:
+                yield
+            finally:
+                _let_go(connection)
+
+    def load(self, other: Database) -> None:
+        """Take over all rows of another database; raises StoreError where there are rows here."""
+        with self._write() as connection, other._read() as source:
+            if not copying.is_empty(connection):
+                msg = f"{self.address.shown} holds a coordinator's state already; empty it first"
+                raise StoreError(msg)
+            copying.copy_rows(source, connection)
+
+    @contextmanager
+    def _write(self, *, of_devices: bool = True) -> Iterator[Connection]:
+        """A transaction; one that leaves devices and what they may fetch alone can say so."""
+        try:
+            with self._writing, translated(), self._engine.begin() as connection:
+                yield connection
+        finally:
+            if of_devices:
+                self._remembered = {}
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         with translated(), self._engine.connect() as connection:
-            yield connection.execution_options(reading=True)
+            yield connection.execution_options(**reading(self.address))
 
     def _one(self, query: Select[Any]) -> Row[Any] | None:
         with self._read() as connection:
@@ -59,59 +94,41 @@ class Database:
             return list(connection.execute(query))
 
 
+def _let_go(connection: Connection) -> None:
+    try:
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": SERVING_LOCK})
+    except SQLAlchemyError:
+        connection.invalidate()  # the server is gone, and the lock with it
+
+
+def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert into `table` that can say what to do about a row that is there."""
+    is_postgresql = connection.dialect.name == POSTGRESQL
+    return postgresql.insert(table) if is_postgresql else sqlite.insert(table)
+
+
 def dump(values: Mapping[str, Any]) -> str:
     """JSON text of a column; NaN has no place in it."""
     return json.dumps(values, sort_keys=True, allow_nan=False)
 
 
-def _open_engine(path: Path) -> Engine:
-    engine = create_engine(
-        f"sqlite:///{path}",
-        connect_args={"timeout": _BUSY_S},
-        pool_size=_POOL,
-        max_overflow=_POOL,
-    )
-    event.listen(engine, "connect", _configure)
-    event.listen(engine, "begin", _begin)
-    return engine
-
-
-def _configure(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver's guess
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    reading = connection.get_execution_options().get("reading")
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _prepare(connection: Connection, path: Path) -> None:
-    found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if found > SCHEMA_VERSION:
-        msg = f"{path} was written by a newer Reefleet (format {found}); update this one"
-        raise UnsupportedVersion(msg)
-    if found < SCHEMA_VERSION:
-        metadata.create_all(connection)
-        for version in range(found or SCHEMA_VERSION, SCHEMA_VERSION):
-            for statement in UPGRADES[version]:
-                connection.exec_driver_sql(statement)
-        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
 @contextmanager
 def translated() -> Iterator[None]:
-    """Around work with the file: raise StoreFull or StoreError for what the library raises."""
+    """Around work with the database: raise StoreFull, StoreError or InputError for its errors."""
     try:
         yield
+    except DataError as error:
+        msg = f"a value cannot be kept: {_said(error.orig)}"
+        raise InputError(msg) from error
     except (SQLAlchemyError, sqlite3.Error) as error:
         cause = getattr(error, "orig", None) or error
-        if "full" in str(cause):
+        if "full" in str(cause) or getattr(cause, "sqlstate", "") == _DISK_FULL:
             msg = "no room on disk for the coordinator's state; free some space"
             raise StoreFull(msg) from error
-        msg = f"the coordinator's state cannot be read or written: {cause}"
+        msg = f"the coordinator's state cannot be read or written: {_said(cause)}"
         raise StoreError(msg) from error
+
+
+def _said(cause: BaseException | None) -> str:
+    lines = str(cause).strip().splitlines()
+    return lines[0] if lines else type(cause).__name__

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Row, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Row, bindparam, select, update
 
 from coordinator import records as r
 from coordinator.store import schema as t
-from coordinator.store.database import Database, dump
+from coordinator.store.database import Database, dump, upsert
 from reefleet.plan import SubmodelPlan
+
+REMEMBERED = 4096
 
 
 class FleetState(Database):
@@ -27,9 +29,9 @@ class FleetState(Database):
 
     def set_fact(self, name: str, value: str) -> None:
         """Set a named value."""
-        with self._write() as connection:
+        with self._write(of_devices=False) as connection:
             connection.execute(
-                upsert(t.facts)
+                upsert(connection, t.facts)
                 .values(name=name, value=value)
                 .on_conflict_do_update(index_elements=["name"], set_={"value": value})
             )
@@ -38,16 +40,43 @@ class FleetState(Database):
 
     def device(self, device_id: str) -> r.Device | None:
         """The enrolled device of this name."""
-        row = self._one(select(t.devices).where(t.devices.c.device_id == device_id))
-        return device_of(row) if row else None
+        remembered = self._remembered  # of this moment: a write puts another in its place
+        known: r.Device | None = remembered.get(device_id)
+        if known is None:
+            row = self._one(select(t.devices).where(t.devices.c.device_id == device_id))
+            known = device_of(row) if row else None
+            if known and len(remembered) < REMEMBERED:
+                remembered[device_id] = known
+        return known
+
+    def is_member(self, device_id: str) -> bool:
+        """Whether a device of this name is enrolled and not revoked."""
+        c = t.devices.c
+        query = select(c.device_id).where(c.device_id == device_id, c.revoked_at.is_(None))
+        return self._one(query) is not None
+
+    def revoked(self) -> list[str]:
+        """Names of revoked devices."""
+        c = t.devices.c
+        query = select(c.device_id).where(c.revoked_at.is_not(None)).order_by(c.device_id)
+        return [row.device_id for row in self._all(query)]
 
     def devices(self) -> list[r.Device]:
         """All enrolled devices by name."""
         return [device_of(row) for row in self._all(select(t.devices).order_by("device_id"))]
 
-    def set_seen(self, device_id: str, at: float) -> None:
-        """Note that the device called."""
-        self._set_device(device_id, last_seen_at=at)
+    def set_seen(self, seen: Mapping[str, float]) -> None:
+        """Note when devices last called."""
+        if not seen:
+            return
+        change = (
+            update(t.devices)
+            .where(t.devices.c.device_id == bindparam("of"))
+            .values(last_seen_at=bindparam("at"))
+        )
+        rows = [{"of": device_id, "at": at} for device_id, at in sorted(seen.items())]
+        with self._write() as connection:
+            connection.execute(change, rows)
 
     def set_plan(
         self,
@@ -67,9 +96,22 @@ class FleetState(Database):
             failure="",
         )
 
-    def set_bundle_key(self, device_id: str, key: str) -> None:
-        """Name the bundle that the device's plan needs now; forget earlier failures."""
-        self._set_device(device_id, bundle_key=key, failure="")
+    def set_codecs(self, device_id: str, codecs: str) -> None:
+        """Keep which codecs the device's client knows."""
+        self._set_device(device_id, codecs=codecs)
+
+    def set_bundle_keys(self, keys: Mapping[str, str]) -> None:
+        """Name the bundle that each device's plan needs now; forget earlier failures."""
+        if not keys:
+            return
+        change = (
+            update(t.devices)
+            .where(t.devices.c.device_id == bindparam("of"))
+            .values(bundle_key=bindparam("key"), failure="")
+        )
+        rows = [{"of": device_id, "key": key} for device_id, key in sorted(keys.items())]
+        with self._write() as connection:
+            connection.execute(change, rows)
 
     def set_failure(self, device_id: str, profile: Mapping[str, Any], failure: str) -> None:
         """Keep why the device can have no plan."""
@@ -102,7 +144,7 @@ class FleetState(Database):
         ]
         with self._write() as connection:
             connection.execute(
-                upsert(t.bundles)
+                upsert(connection, t.bundles)
                 .values(
                     key=bundle.key,
                     manifest_sha256=bundle.manifest.sha256,
@@ -112,7 +154,9 @@ class FleetState(Database):
                 .on_conflict_do_nothing()
             )
             if files:
-                connection.execute(upsert(t.bundle_files).on_conflict_do_nothing(), files)
+                connection.execute(
+                    upsert(connection, t.bundle_files).on_conflict_do_nothing(), files
+                )
 
     def fail_bundle(self, key: str, reason: str) -> None:
         """Tell all devices that wait for this bundle why there is none."""
@@ -131,6 +175,12 @@ class FleetState(Database):
         )
         return [device_of(row) for row in self._all(query)]
 
+    def is_ready(self, device: r.Device) -> bool:
+        """Whether a device could be given work: planned, its bundle there, not revoked."""
+        if device.plan is None or device.revoked_at is not None:
+            return False
+        return self.bundle(device.bundle_key) is not None
+
     def _set_device(self, device_id: str, **values: object) -> None:
         with self._write() as connection:
             connection.execute(
@@ -145,5 +195,11 @@ def device_of(row: Row[Any]) -> r.Device:
     return r.Device(
         **values,
         profile=json.loads(profile) if profile else None,
-        plan=SubmodelPlan.from_json(json.loads(plan)) if plan else None,
+        plan=plan_of(plan) if plan else None,
     )
+
+
+@lru_cache(maxsize=4096)
+def plan_of(text: str) -> SubmodelPlan:
+    """A plan from its column; boards of one kind have the same, so few are ever parsed."""
+    return SubmodelPlan.from_json(json.loads(text))

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, and_, func, literal, select, tuple_
+from sqlalchemy import Row, Select, and_, case, func, literal, select, tuple_
 
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database
-from coordinator.store.fleet import device_of
+from coordinator.store.fleet import device_of, plan_of
+from coordinator.store.run import version_of
+from reefleet.plan import SubmodelPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class WorkDone:
     device_id: str
     state: str
     reason: str
-    plan: Mapping[str, Any]
+    plan: SubmodelPlan
     opened_at: float
     accepted_at: float | None
     samples: int
@@ -116,57 +118,48 @@ class OverviewState(Database):
             .where(a.kind == r.FEDERATE, a.round.between(first, last))
             .group_by(a.round)
         )
-        loss = func.json_extract(u.metrics, "$.loss")
-        weight = func.sum(u.samples).filter(loss.is_not(None))
+        weight = func.sum(u.samples).filter(u.loss.is_not(None))
+        # What waits will be folded by the round that is open.
+        newest = select(func.max(t.rounds.c.number)).scalar_subquery()
+        folds = func.coalesce(u.folded_in, newest)
+        figures: list[Any] = [func.count(), func.sum(u.size_bytes)]
+        figures.append(func.sum(u.samples * u.loss) / weight)
         updates = self._all(
-            select(
-                u.round,
-                func.count(),
-                func.sum(u.size_bytes),
-                func.sum(u.samples * loss) / weight,
-            )
-            .where(u.round.between(first, last))
-            .group_by(u.round)
+            select(folds, *figures).where(folds.between(first, last)).group_by(folds)
         )
-        got = {number: figures for number, *figures in map(tuple, updates)}
+        given = {number: (cohort, refused) for number, cohort, refused in map(tuple, work)}
+        got = {
+            number: (count, int(size), loss) for number, count, size, loss in map(tuple, updates)
+        }
         return {
-            number: RoundCounts(cohort, refused, *got.get(number, (0, 0, None)))
-            for number, cohort, refused in map(tuple, work)
+            number: RoundCounts(*given.get(number, (0, 0)), *got.get(number, (0, 0, None)))
+            for number in given.keys() | got.keys()
         }
 
     def last_versions(self, limit: int) -> list[r.Version]:
         """The newest versions, oldest first."""
         query = select(t.versions).order_by(t.versions.c.number.desc()).limit(limit)
-        return [
-            r.Version(
-                row.number, r.Artifact(row.sha256, row.size_bytes), row.created_at, row.is_retired
-            )
-            for row in reversed(self._all(query))
-        ]
+        return [version_of(row) for row in reversed(self._all(query))]
 
     def work_page(self, number: int, device_id: str, after: str, limit: int) -> list[WorkDone]:
         """Work by kind, round and device; 0 and '' mean any, `after` is a lease."""
-        a, u = t.assignments.c, t.updates.c
-        joined = t.assignments.outerjoin(
-            t.updates,
-            and_(u.round == a.round, u.device_id == a.device_id, a.kind == r.FEDERATE),
-        )
-        query = select(
-            t.assignments, u.accepted_at, u.samples, u.size_bytes, u.metrics
-        ).select_from(joined)
+        a = t.assignments.c
+        query = all_work()
         if number:
             # Named, so that the index over (kind, round, device) serves.
             query = query.where(a.kind.in_([r.FEDERATE, r.PERSONALIZE]), a.round == number)
         if device_id:
             query = query.where(a.device_id == device_id)
         if after:
-            before = self._one(select(a.kind, a.round, a.device_id).where(a.lease == after))
+            before = self._one(
+                select(a.kind, a.round, a.device_id, a.lease).where(a.lease == after)
+            )
             if before:
                 query = query.where(
-                    tuple_(a.kind, a.round, a.device_id) > tuple_(*map(literal, before))
+                    tuple_(a.kind, a.round, a.device_id, a.lease) > tuple_(*map(literal, before))
                 )
-        query = query.order_by(a.kind, a.round, a.device_id).limit(limit)
-        return [_work(row) for row in self._all(query)]
+        query = query.order_by(a.kind, a.round, a.device_id, a.lease).limit(limit)
+        return [work_of(row) for row in self._all(query)]
 
     def refusals_of(self, device_id: str, limit: int) -> list[r.Refusal]:
         """The newest refusals of a device ('': of all), oldest first."""
@@ -197,10 +190,19 @@ class OverviewState(Database):
 
 
 def _one_if(condition: Any) -> Any:
-    return func.iif(condition, 1, 0)
+    return case((condition, 1), else_=0)
 
 
-def _work(row: Row[Any]) -> WorkDone:
+def all_work() -> Select[Any]:
+    """Each piece of work with the update it ended with, for `work_of`."""
+    a, u = t.assignments.c, t.updates.c
+    joined = t.assignments.outerjoin(t.updates, u.lease == a.lease)
+    columns = (u.accepted_at, u.samples, u.size_bytes, u.metrics)
+    return select(t.assignments, *columns).select_from(joined)
+
+
+def work_of(row: Row[Any]) -> WorkDone:
+    """A row of `all_work` as a value."""
     return WorkDone(
         lease=row.lease,
         kind=row.kind,
@@ -208,7 +210,7 @@ def _work(row: Row[Any]) -> WorkDone:
         device_id=row.device_id,
         state=row.state,
         reason=row.reason,
-        plan=json.loads(row.plan),
+        plan=plan_of(row.plan),
         opened_at=row.opened_at,
         accepted_at=row.accepted_at,
         samples=row.samples or 0,

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Select, delete, func, or_, select, union, upd
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database, translated
+from coordinator.store.deployments import versions_in_use
 
 
 class RetentionState(Database):
@@ -43,8 +44,20 @@ class RetentionState(Database):
         """Digests of all blobs that something in the store stands on."""
         return {row[0] for row in self._all(_needed())}
 
+    def open_leases(self) -> set[str]:
+        """Leases of all work that is not over."""
+        c = t.assignments.c
+        return {row.lease for row in self._all(select(c.lease).where(c.state == r.OPEN))}
+
     def copy_to(self, path: Path) -> None:
-        """Write the state as of now to a new file, while others go on reading and writing."""
+        """Write the state as of now to a new SQLite file, while others read and write on."""
+        if self.address.is_postgresql:
+            copy = Database(path)
+            try:
+                copy.load(self)
+            finally:
+                copy.close()
+            return
         with translated():
             connection = self._engine.raw_connection()
             try:
@@ -59,24 +72,30 @@ def _kept_versions(connection: Connection, keep: int) -> list[int]:
     in_work = select(t.assignments.c.base_version).where(t.assignments.c.state == r.OPEN)
     c = t.versions.c
     kept = select(c.number).where(
-        or_(c.number > (newest or 0) - keep, c.number.in_(in_rounds), c.number.in_(in_work)),
+        or_(
+            c.number > (newest or 0) - keep,
+            c.number.in_(in_rounds),
+            c.number.in_(in_work),
+            c.number.in_(versions_in_use(connection)),
+        ),
         c.is_retired.is_(False),
     )
     return list(connection.scalars(kept))
 
 
 def _needed() -> Select[Any]:
-    a, u = t.assignments.c, t.uploads.c
+    a, u, f, v = t.assignments.c, t.uploads.c, t.updates.c, t.versions.c
     is_open = a.state == r.OPEN
     unfolded = select(t.rounds.c.number).where(t.rounds.c.state != r.CLOSED)
     found = union(
-        select(t.versions.c.sha256).where(t.versions.c.is_retired.is_(False)),
+        select(v.sha256).where(v.is_retired.is_(False)),
         select(t.cuts.c.sha256),
         select(t.bundles.c.manifest_sha256),
         select(t.bundle_files.c.sha256),
         select(a.manifest_sha256).where(is_open),
         select(a.weights_sha256).where(is_open),
         select(u.sha256).where(u.lease.in_(select(a.lease).where(is_open))),
-        select(t.updates.c.sha256).where(t.updates.c.round.in_(unfolded)),
+        select(v.optimizer_sha256).where(v.is_retired.is_(False), v.optimizer_sha256 != ""),
+        select(f.sha256).where(or_(f.folded_in.is_(None), f.folded_in.in_(unfolded))),
     ).subquery()
     return select(found.c[0])

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from coordinator import records as r
 from coordinator.store import schema as t
-from coordinator.store.database import Database, dump
+from coordinator.store.database import Database, dump, upsert
+from coordinator.store.fleet import REMEMBERED, plan_of
 from reefleet.errors import Rejected
-from reefleet.plan import SubmodelPlan
-
-MAX_REFUSALS_KEPT = 20  # of one device in one round
 
 
 class RunState(Database):
@@ -27,16 +23,16 @@ class RunState(Database):
     def latest_version(self) -> r.Version | None:
         """The newest shared model."""
         row = self._one(select(t.versions).order_by(t.versions.c.number.desc()).limit(1))
-        return _version(row) if row else None
+        return version_of(row) if row else None
 
     def version(self, number: int) -> r.Version | None:
         """A shared model by number."""
         row = self._one(select(t.versions).where(t.versions.c.number == number))
-        return _version(row) if row else None
+        return version_of(row) if row else None
 
     def add_version(self, version: r.Version) -> None:
         """Publish a version outside a round: the first one."""
-        with self._write() as connection:
+        with self._write(of_devices=False) as connection:
             _insert_version(connection, version)
 
     def cut(self, version: int, depth: int) -> r.Cut | None:
@@ -48,9 +44,9 @@ class RunState(Database):
 
     def add_cut(self, cut: r.Cut) -> None:
         """Keep a cut; keeping it again changes nothing."""
-        with self._write() as connection:
+        with self._write(of_devices=False) as connection:
             connection.execute(
-                upsert(t.cuts)
+                upsert(connection, t.cuts)
                 .values(
                     version=cut.version,
                     depth=cut.depth,
@@ -78,15 +74,19 @@ class RunState(Database):
         with self._read() as connection:
             return connection.scalar(query) or 0
 
-    def add_round(self, opened: r.Round, assignments: Iterable[r.Assignment]) -> None:
+    def add_round(
+        self, opened: r.Round, assignments: Iterable[r.Assignment], *, keeps_work: bool = False
+    ) -> None:
         """Open a round with its assignments; what they name may be fetched from then on.
 
-        Personal work that an earlier, shorter run left open ends here.
+        Personal work that an earlier, shorter run left open ends here, and federated work too
+        unless it is kept.
         """
-        with self._write() as connection:
+        ending = [r.PERSONALIZE] if keeps_work else [r.PERSONALIZE, r.FEDERATE]
+        with self._write(of_devices=False) as connection:
             connection.execute(
                 update(t.assignments)
-                .where(t.assignments.c.state == r.OPEN)
+                .where(t.assignments.c.state == r.OPEN, t.assignments.c.kind.in_(ending))
                 .values(state=r.EXPIRED, reason="the run went on")
             )
             connection.execute(
@@ -100,31 +100,55 @@ class RunState(Database):
                 )
             )
             for assignment in assignments:
-                _insert_assignment(connection, assignment)
+                insert_assignment(connection, assignment)
 
     def add_assignment(self, assignment: r.Assignment) -> None:
         """Hand out one piece of work outside a round."""
-        with self._write() as connection:
-            _insert_assignment(connection, assignment)
+        with self._write(of_devices=False) as connection:
+            insert_assignment(connection, assignment)
 
-    def stop_round(self, number: int, reason: str) -> None:
-        """Take no more updates into a round and end its open work."""
-        with self._write() as connection:
-            connection.execute(
+    def stop_round(
+        self, number: int, reason: str, *, most: int | None = None, ends_work: bool = True
+    ) -> None:
+        """Take no more updates into a round, end its open work, and fold in it what waited.
+
+        At most `most` of the waiting updates, oldest first; those of the round itself are in it.
+        """
+        with self._write(of_devices=False) as connection:
+            stopped = connection.execute(
                 update(t.rounds)
                 .where(t.rounds.c.number == number, t.rounds.c.state == r.OPEN)
                 .values(state=r.CLOSING, reason=reason)
-            )
-            c = t.assignments.c
-            connection.execute(
-                update(t.assignments)
-                .where(c.kind == r.FEDERATE, c.round == number, c.state == r.OPEN)
-                .values(state=r.EXPIRED, reason=f"round {number} closed without it ({reason})")
-            )
+                .returning(t.rounds.c.number)
+            ).all()
+            if not stopped:
+                return
+            if ends_work:
+                c = t.assignments.c
+                connection.execute(
+                    update(t.assignments)
+                    .where(c.kind == r.FEDERATE, c.round == number, c.state == r.OPEN)
+                    .values(state=r.EXPIRED, reason=f"round {number} closed without it ({reason})")
+                )
+            u = t.updates.c
+            waiting = select(u.lease).where(u.folded_in.is_(None))
+            waiting = waiting.order_by(u.accepted_at, u.device_id, u.lease).limit(most)
+            taken = list(connection.scalars(waiting))
+            connection.execute(update(t.updates).where(u.lease.in_(taken)).values(folded_in=number))
+
+    def end_federated_work(self, reason: str, *, base_below: int | None = None) -> list[str]:
+        """End open federated work, or only that from versions below one; the leases."""
+        c = t.assignments.c
+        ending = update(t.assignments).where(c.kind == r.FEDERATE, c.state == r.OPEN)
+        if base_below is not None:
+            ending = ending.where(c.base_version < base_below)
+        with self._write(of_devices=False) as connection:
+            ended = ending.values(state=r.EXPIRED, reason=reason).returning(c.lease)
+            return list(connection.scalars(ended))
 
     def close_round(self, number: int, at: float, version: r.Version | None) -> None:
         """Close a stopped round and publish `version` (None: the model stays as it was)."""
-        with self._write() as connection:
+        with self._write(of_devices=False) as connection:
             result: Any = t.rounds.c.base_version
             if version:
                 _insert_version(connection, version)
@@ -141,12 +165,22 @@ class RunState(Database):
         return _assignment(row) if row else None
 
     def open_assignment(self, device_id: str) -> r.Assignment | None:
-        """What the device has to do now."""
-        query = select(t.assignments).where(
-            t.assignments.c.device_id == device_id, t.assignments.c.state == r.OPEN
+        """What the device has to do now: the oldest of its open work."""
+        c = t.assignments.c
+        query = (
+            select(t.assignments)
+            .where(c.device_id == device_id, c.state == r.OPEN)
+            .order_by(c.opened_at, c.kind, c.lease)
+            .limit(1)
         )
         row = self._one(query)
         return _assignment(row) if row else None
+
+    def open_work(self) -> list[tuple[str, str]]:
+        """Lease and device of all open work."""
+        c = t.assignments.c
+        rows = self._all(select(c.lease, c.device_id).where(c.state == r.OPEN))
+        return [(row.lease, row.device_id) for row in rows]
 
     def assignment_of(self, kind: str, number: int, device_id: str) -> r.Assignment | None:
         """The work of one kind that the device had or has in one round."""
@@ -166,90 +200,37 @@ class RunState(Database):
         )
         return [_assignment(row) for row in self._all(query)]
 
+    def earlier_work(self, work: r.Assignment) -> int:
+        """How many pieces of the same kind the device was given before it in the same round."""
+        c = t.assignments.c
+        query = (
+            select(func.count())
+            .select_from(t.assignments)
+            .where(c.kind == work.kind, c.round == work.round, c.device_id == work.device_id)
+            .where(c.opened_at < work.opened_at)
+        )
+        with self._read() as connection:
+            return connection.scalar(query) or 0
+
     def may_fetch(self, device_id: str, sha256: str) -> bool:
         """Whether the device has been assigned this blob."""
+        remembered, key = self._remembered, f"{device_id}/{sha256}"
+        if key in remembered:
+            return True
         query = select(t.grants).where(
             t.grants.c.device_id == device_id, t.grants.c.sha256 == sha256
         )
-        return self._one(query) is not None
-
-    # Updates
-
-    def set_upload(self, lease: str, artifact: r.Artifact) -> None:
-        """Note what a device announced to upload, in place of what it announced before."""
-        values = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
-        with self._write() as connection:
-            connection.execute(
-                upsert(t.uploads)
-                .values(lease=lease, **values)
-                .on_conflict_do_update(index_elements=["lease"], set_=values)
-            )
-
-    def upload(self, lease: str) -> r.Artifact | None:
-        """What was announced to be uploaded for this lease."""
-        row = self._one(select(t.uploads).where(t.uploads.c.lease == lease))
-        return r.Artifact(row.sha256, row.size_bytes) if row else None
-
-    def accept(self, lease: str, accepted: r.Update) -> None:
-        """Keep an update and end its work; raises Rejected where the work is no longer open."""
-        with self._write() as connection:
-            _end_work(connection, lease, r.COMMITTED, "")
-            connection.execute(
-                insert(t.updates).values(
-                    round=accepted.round,
-                    device_id=accepted.device_id,
-                    sha256=accepted.artifact.sha256,
-                    size_bytes=accepted.artifact.size_bytes,
-                    samples=accepted.samples,
-                    depth=accepted.depth,
-                    metrics=dump(accepted.metrics),
-                    accepted_at=accepted.accepted_at,
-                )
-            )
-
-    def refuse(self, refusal: r.Refusal, lease: str | None) -> None:
-        """Note a refusal, and end the work of `lease` where one is given."""
-        with self._write() as connection:
-            kept = connection.scalar(
-                select(func.count())
-                .select_from(t.refusals)
-                .where(
-                    t.refusals.c.round == refusal.round,
-                    t.refusals.c.device_id == refusal.device_id,
-                )
-            )
-            if (kept or 0) < MAX_REFUSALS_KEPT:
-                connection.execute(insert(t.refusals).values(**asdict(refusal)))
-            if lease:
-                _end_work(connection, lease, r.REFUSED, refusal.reason)
-
-    def update(self, number: int, device_id: str) -> r.Update | None:
-        """The accepted update of one device in one round."""
-        query = select(t.updates).where(
-            t.updates.c.round == number, t.updates.c.device_id == device_id
-        )
-        row = self._one(query)
-        return _update(row) if row else None
-
-    def updates(self, number: int | None = None) -> list[r.Update]:
-        """Accepted updates of a round (None: of all rounds), by round and device."""
-        query = select(t.updates).order_by("round", "device_id")
-        if number is not None:
-            query = query.where(t.updates.c.round == number)
-        return [_update(row) for row in self._all(query)]
-
-    def refusals(self) -> list[r.Refusal]:
-        """All refusals, oldest first."""
-        c = t.refusals.c
-        query = select(c.round, c.device_id, c.sha256, c.reason, c.at).order_by(c.id)
-        return [r.Refusal(**row._asdict()) for row in self._all(query)]
+        found = self._one(query) is not None
+        if found and len(remembered) < REMEMBERED:
+            remembered[key] = True
+        return found
 
     # Personal reports
 
     def add_report(self, lease: str, report: r.PersonalReport) -> None:
         """Keep a device's last figures and end its work; raises Rejected where it is not open."""
-        with self._write() as connection:
-            _end_work(connection, lease, r.COMMITTED, "")
+        with self._write(of_devices=False) as connection:
+            end_work(connection, lease, r.COMMITTED, "")
             connection.execute(
                 insert(t.personal_reports).values(
                     round=report.round,
@@ -282,11 +263,14 @@ def _insert_version(connection: Connection, version: r.Version) -> None:
             sha256=version.artifact.sha256,
             size_bytes=version.artifact.size_bytes,
             created_at=version.created_at,
+            optimizer_sha256=version.optimizer.sha256 if version.optimizer else "",
+            optimizer_bytes=version.optimizer.size_bytes if version.optimizer else 0,
         )
     )
 
 
-def _insert_assignment(connection: Connection, assignment: r.Assignment) -> None:
+def insert_assignment(connection: Connection, assignment: r.Assignment) -> None:
+    """Hand out work; its device may fetch what it names from then on."""
     connection.execute(
         insert(t.assignments).values(
             lease=assignment.lease,
@@ -304,7 +288,7 @@ def _insert_assignment(connection: Connection, assignment: r.Assignment) -> None
             state=assignment.state,
         )
     )
-    # The device may fetch exactly what this work names: manifest, weights, the bundle's files.
+    # Exactly this: manifest, weights, the bundle's files.
     files = (
         select(t.bundle_files.c.sha256)
         .join(t.bundles, t.bundles.c.key == t.bundle_files.c.key)
@@ -313,15 +297,19 @@ def _insert_assignment(connection: Connection, assignment: r.Assignment) -> None
     granted = {assignment.manifest.sha256, assignment.weights.sha256}
     granted |= set(connection.scalars(files))
     connection.execute(
-        upsert(t.grants).on_conflict_do_nothing(),
+        upsert(connection, t.grants).on_conflict_do_nothing(),
         [{"device_id": assignment.device_id, "sha256": sha256} for sha256 in sorted(granted)],
     )
 
 
-def _end_work(connection: Connection, lease: str, state: str, reason: str) -> None:
+def end_work(
+    connection: Connection, lease: str, state: str, reason: str, *, or_expired: bool = False
+) -> None:
+    """End open work, or such that has expired too; raises Rejected where it is neither."""
+    states = [r.OPEN, r.EXPIRED] if or_expired else [r.OPEN]
     ended = connection.execute(
         update(t.assignments)
-        .where(t.assignments.c.lease == lease, t.assignments.c.state == r.OPEN)
+        .where(t.assignments.c.lease == lease, t.assignments.c.state.in_(states))
         .values(state=state, reason=reason)
     )
     if ended.rowcount != 1:
@@ -329,9 +317,15 @@ def _end_work(connection: Connection, lease: str, state: str, reason: str) -> No
         raise Rejected(msg)
 
 
-def _version(row: Row[Any]) -> r.Version:
+def version_of(row: Row[Any]) -> r.Version:
+    """A row of `versions` as a record."""
+    memory = r.Artifact(row.optimizer_sha256, row.optimizer_bytes)
     return r.Version(
-        row.number, r.Artifact(row.sha256, row.size_bytes), row.created_at, row.is_retired
+        row.number,
+        r.Artifact(row.sha256, row.size_bytes),
+        row.created_at,
+        row.is_retired,
+        memory if row.optimizer_sha256 else None,
     )
 
 
@@ -341,7 +335,7 @@ def _assignment(row: Row[Any]) -> r.Assignment:
         kind=row.kind,
         round=row.round,
         device_id=row.device_id,
-        plan=SubmodelPlan.from_json(json.loads(row.plan)),
+        plan=plan_of(row.plan),
         base_version=row.base_version,
         manifest=r.Artifact(row.manifest_sha256, row.manifest_bytes),
         signature=row.signature,
@@ -349,16 +343,4 @@ def _assignment(row: Row[Any]) -> r.Assignment:
         opened_at=row.opened_at,
         state=row.state,
         reason=row.reason,
-    )
-
-
-def _update(row: Row[Any]) -> r.Update:
-    return r.Update(
-        round=row.round,
-        device_id=row.device_id,
-        artifact=r.Artifact(row.sha256, row.size_bytes),
-        samples=row.samples,
-        depth=row.depth,
-        metrics=json.loads(row.metrics),
-        accepted_at=row.accepted_at,
     )

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
     Text,
-    UniqueConstraint,
+    false,
 )
 
-SCHEMA_VERSION = 2
+# What the tables below are; the newest file of migrations/versions makes them.
+REVISION = "0004"
 
 metadata = MetaData()
+
+# Names sort by their bytes whatever a server's locale is: updates are folded in that order.
+NAME = String(63).with_variant(String(63, collation="C"), "postgresql")
+COUNT = BigInteger().with_variant(Integer, "sqlite")
 
 
 def _digest(name: str) -> Column[str]:
@@ -40,7 +47,7 @@ tokens = Table(
     "tokens",
     metadata,
     Column("sha256", String(64), primary_key=True),
-    Column("device_id", String(63), nullable=False),
+    Column("device_id", NAME, nullable=False),
     Column("expires_at", Float, nullable=False),
     Column("uses", Integer, nullable=False, server_default="1"),
 )
@@ -51,7 +58,7 @@ enrollments = Table(
     metadata,
     Column("token", ForeignKey("tokens.sha256"), primary_key=True),
     Column("request_sha256", String(64), primary_key=True),
-    Column("device_id", String(63), nullable=False),
+    Column("device_id", NAME, nullable=False),
     Column("certificate", LargeBinary, nullable=False),
     Column("at", Float, nullable=False),
 )
@@ -59,7 +66,7 @@ enrollments = Table(
 devices = Table(
     "devices",
     metadata,
-    Column("device_id", String(63), primary_key=True),
+    Column("device_id", NAME, primary_key=True),
     Column("serial", String(64), nullable=False),
     _digest("fingerprint"),
     Column("enrolled_at", Float, nullable=False),
@@ -77,6 +84,8 @@ devices = Table(
     _text("planned_for"),
     _text("bundle_key"),
     _text("failure"),
+    # Codecs that the client knows, with commas; '' is a client from before it said so.
+    _text("codecs"),
 )
 
 bundles = Table(
@@ -84,7 +93,7 @@ bundles = Table(
     metadata,
     Column("key", String(64), primary_key=True),
     _digest("manifest_sha256"),
-    Column("manifest_bytes", Integer, nullable=False),
+    Column("manifest_bytes", COUNT, nullable=False),
     Column("signature", LargeBinary, nullable=False),
 )
 
@@ -93,7 +102,7 @@ bundle_files = Table(
     metadata,
     Column("key", ForeignKey("bundles.key"), primary_key=True),
     Column("sha256", String(64), primary_key=True),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", COUNT, nullable=False),
 )
 
 versions = Table(
@@ -101,10 +110,13 @@ versions = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
     _digest("sha256"),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", COUNT, nullable=False),
     Column("created_at", Float, nullable=False),
     # The row stays as history; the blob may be gone.
-    Column("is_retired", Boolean, nullable=False, server_default="0"),
+    Column("is_retired", Boolean, nullable=False, server_default=false()),
+    # What the server optimizer remembers with this model; '' where it remembers nothing.
+    Column("optimizer_sha256", String(64), nullable=False, server_default=""),
+    Column("optimizer_bytes", COUNT, nullable=False, server_default="0"),
 )
 
 cuts = Table(
@@ -113,7 +125,7 @@ cuts = Table(
     Column("version", ForeignKey("versions.number"), primary_key=True, autoincrement=False),
     Column("depth", Integer, primary_key=True, autoincrement=False),
     _digest("sha256"),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", COUNT, nullable=False),
     Column("norm", Float, nullable=False),
 )
 
@@ -142,14 +154,22 @@ assignments = Table(
     Column("plan", Text, nullable=False),
     Column("base_version", ForeignKey("versions.number"), nullable=False),
     _digest("manifest_sha256"),
-    Column("manifest_bytes", Integer, nullable=False),
+    Column("manifest_bytes", COUNT, nullable=False),
     Column("signature", LargeBinary, nullable=False),
     _digest("weights_sha256"),
-    Column("weights_bytes", Integer, nullable=False),
+    Column("weights_bytes", COUNT, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("state", String(16), nullable=False),
     _text("reason"),
-    UniqueConstraint("kind", "round", "device_id"),
+    Index("ix_assignments_kind_round_device_id", "kind", "round", "device_id"),
+)
+
+# A device asks for its open work all the time, and a run leaves much that is over.
+Index(
+    "ix_assignments_open",
+    assignments.c.device_id,
+    sqlite_where=assignments.c.state == "open",
+    postgresql_where=assignments.c.state == "open",
 )
 
 grants = Table(
@@ -164,20 +184,29 @@ uploads = Table(
     metadata,
     Column("lease", ForeignKey("assignments.lease"), primary_key=True),
     _digest("sha256"),
-    Column("size_bytes", Integer, nullable=False),
+    Column("size_bytes", COUNT, nullable=False),
 )
 
+# One row a piece of work that ended with an update.
 updates = Table(
     "updates",
     metadata,
-    Column("round", ForeignKey("rounds.number"), primary_key=True, autoincrement=False),
-    Column("device_id", ForeignKey("devices.device_id"), primary_key=True),
+    Column("lease", ForeignKey("assignments.lease"), primary_key=True),
+    Column("round", ForeignKey("rounds.number"), nullable=False),
+    Column("device_id", ForeignKey("devices.device_id"), nullable=False),
+    Column("base_version", ForeignKey("versions.number"), nullable=False),
     _digest("sha256"),
-    Column("size_bytes", Integer, nullable=False),
-    Column("samples", Integer, nullable=False),
+    Column("size_bytes", COUNT, nullable=False),
+    Column("samples", COUNT, nullable=False),
     Column("depth", Integer, nullable=False),
+    Column("rms", Float, nullable=False, server_default="0"),
     Column("metrics", Text, nullable=False),
     Column("accepted_at", Float, nullable=False),
+    # Of `metrics`, for sums over a round.
+    Column("loss", Float),
+    # The round that folds it; none yet: it waits.
+    Column("folded_in", ForeignKey("rounds.number"), index=True),
+    Index("ix_updates_round_device_id", "round", "device_id"),
 )
 
 refusals = Table(
@@ -189,6 +218,7 @@ refusals = Table(
     Column("sha256", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", Float, nullable=False),
+    Index("ix_refusals_device_id_round", "device_id", "round"),
 )
 
 personal_reports = Table(
@@ -201,23 +231,28 @@ personal_reports = Table(
     Column("at", Float, nullable=False),
 )
 
-# What turns a file of format n into one of format n + 1, after new tables have been made.
-UPGRADES: dict[int, tuple[str, ...]] = {
-    1: (
-        "ALTER TABLE tokens ADD COLUMN uses INTEGER NOT NULL DEFAULT 1",
-        """INSERT INTO enrollments (token, request_sha256, device_id, certificate, at)
-        SELECT sha256, request_sha256, device_id, certificate, used_at FROM tokens
-        WHERE used_at IS NOT NULL""",
-        "ALTER TABLE tokens DROP COLUMN used_at",
-        "ALTER TABLE tokens DROP COLUMN request_sha256",
-        "ALTER TABLE tokens DROP COLUMN certificate",
-        "ALTER TABLE devices ADD COLUMN certificate_ends_at FLOAT",
-        "ALTER TABLE devices ADD COLUMN next_serial TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE devices ADD COLUMN next_fingerprint TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE devices ADD COLUMN next_ends_at FLOAT",
-        "ALTER TABLE devices ADD COLUMN next_request_sha256 TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE devices ADD COLUMN next_certificate BLOB",
-        "ALTER TABLE devices ADD COLUMN revoked_at FLOAT",
-        "ALTER TABLE versions ADD COLUMN is_retired BOOLEAN NOT NULL DEFAULT 0",
-    ),
-}
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", ForeignKey("versions.number"), nullable=False),
+    Column("share", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("previous", ForeignKey("versions.number")),
+    Column("ended_at", Float),
+    Column("is_rollback", Boolean, nullable=False, server_default=false()),
+    _text("reason"),
+)
+
+deployment_reports = Table(
+    "deployment_reports",
+    metadata,
+    Column("deployment", ForeignKey("deployments.number"), primary_key=True, autoincrement=False),
+    Column("device_id", ForeignKey("devices.device_id"), primary_key=True),
+    Column("outcome", String(16), nullable=False),
+    Column("accuracy", Float, nullable=False),
+    Column("accuracy_before", Float),
+    Column("early_exit", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx
 
 from export.emitting import arguments, aten, shape_of
+from export.quantize import INT4_BITS, INT4_LIMIT
 from export.tflite.graph import INT4, TfliteBuilder
 from export.tflite.operators import EMITTERS
 from export.trace import Trace
@@ -18,7 +20,6 @@ from export.weights import grid_of, grid_steps
 from reefleet.errors import TensorMismatch, UnsupportedOperator
 from reefleet.wire.tensors import CodebookTensor, EncodedTensor
 
-INT4_LIMIT = 7
 # Operator versions that say "float activations, integer weights" to the resolvers.
 _VERSIONS = {"int8": 3, INT4: 10}
 
@@ -91,18 +92,27 @@ class _Lowering:
             raise UnsupportedOperator(msg)
         if not isinstance(tensor, CodebookTensor) or self._form == "float32":
             return self.loose(source), 1
+        # What has more bits than int4 holds, by role and not by plan, stays int8 beside it.
+        kind = self._form if tensor.bits <= INT4_BITS else "int8"
         if name not in self._weights:
-            self._weights[name] = self._integer(name, tensor)
-        return self._weights[name], _VERSIONS[self._form]
+            self._weights[name] = self._integer(name, tensor, kind)
+        return self._weights[name], _VERSIONS[kind]
 
-    def _integer(self, name: str, tensor: CodebookTensor) -> int:
+    def known(self, node: fx.Node) -> NDArray[Any]:
+        if node not in self._constants:
+            msg = f"TFLite convolves with constant kernels alone; {node.name} is computed"
+            raise UnsupportedOperator(msg)
+        found: NDArray[Any] = self._constants[node].numpy()
+        return found
+
+    def _integer(self, name: str, tensor: CodebookTensor, kind: str) -> int:
         steps = grid_steps(name, tensor)
-        if self._form == INT4 and np.abs(steps.astype(np.int16)).max() > INT4_LIMIT:
+        if kind == INT4 and np.abs(steps.astype(np.int16)).max() > INT4_LIMIT:
             msg = f"{name!r} lies on the int8 grid; build with --form int4 to put it on int4's"
             raise TensorMismatch(msg)
         # A layer of zeros has scale zero, which the runtimes refuse; any scale stands for zeros.
         scale = grid_of(name, tensor).scale or 1.0
-        return self.graph.weight(name, steps, [scale], self._form)
+        return self.graph.weight(name, steps, [scale], kind)
 
     def _declare(self, node: fx.Node, name: str) -> None:
         if name in self._tensors:

@@ -14,12 +14,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import fx
 
 from export.emitting import arguments, aten, shape_of
 from export.tflite.graph import TfliteBuilder
+from reefleet.errors import UnsupportedOperator
 
 LINEAR = {"keepNumDims": False, "asymmetricQuantizeInputs": False}
+_PERMUTE, _CONVOLUTION = aten.permute.default, aten.convolution.default
+_TO_FIRST, _TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # of the channels
+_VALID = 1  # the schema's Padding.VALID
 
 
 class Context(Protocol):
@@ -35,6 +40,9 @@ class Context(Protocol):
 
     def weight(self, node: fx.Node) -> tuple[int, int]:
         """A matrix [out, in] for FULLY_CONNECTED from its transpose, and the operator's version."""
+
+    def known(self, node: fx.Node) -> NDArray[Any]:
+        """The values of a constant; raises UnsupportedOperator for what is computed."""
 
 
 Emitter = Callable[[Context, fx.Node], Sequence[int]]
@@ -72,6 +80,8 @@ def _expand(context: Context, node: fx.Node) -> Sequence[int]:
 
 def _permute(context: Context, node: fx.Node) -> Sequence[int]:
     source, axes = arguments(node)
+    if source.target is _CONVOLUTION or all(user.target is _CONVOLUTION for user in node.users):
+        return [context.loose(source)]  # convolutions take and give their channels last
     shape = shape_of(source)
     order = [int(axis) % len(shape) for axis in axes]
     groups = _runs(order, shape)
@@ -84,6 +94,47 @@ def _permute(context: Context, node: fx.Node) -> Sequence[int]:
     inputs = [value, context.graph.constant(np.array(moved, np.int32))]
     extents = [merged[position] for position in moved]
     return [context.graph.add("TRANSPOSE", inputs, extents, ("TransposeOptions", {}))]
+
+
+def _depthwise(context: Context, node: fx.Node) -> Sequence[int]:
+    """A depthwise convolution between the transposes that TFLite's order of axes does without."""
+    x, kernel, bias, stride, padding, dilation, transposed, _, groups = arguments(node)
+    channels, last = shape_of(x)[1], list(_TO_LAST)
+    follow = all(u.target is _PERMUTE and list(arguments(u)[1]) == last for u in node.users)
+    leads = x.target is _PERMUTE and list(arguments(x)[1]) == list(_TO_FIRST)
+    if transposed or groups != channels or shape_of(kernel)[0] != groups or not (follow and leads):
+        msg = f"TFLite files hold depthwise convolutions over channels last; {node.name} is another"
+        raise UnsupportedOperator(msg)
+    source, add = arguments(x)[0], context.graph.add
+    value, made = context.value(source), shape_of(source)
+    if any(padding):
+        # TFLite's own padding puts the odd zero of an even map and stride 2 at its other end.
+        before = np.array([[0, 0], *([p, p] for p in padding), [0, 0]], np.int32)
+        made = tuple(int(n + b) for n, b in zip(made, before.sum(1), strict=True))
+        value = add("PAD", [value, context.graph.constant(before)], made, ("PadOptions", {}))
+    weights = np.ascontiguousarray(context.known(kernel)[:, 0].transpose(1, 2, 0)[None])
+    inputs = [value, context.graph.constant(weights), context.value(bias)]
+    high, wide = (int(n) for n in stride)
+    options = {"padding": _VALID, "strideH": high, "strideW": wide, "depthMultiplier": 1}
+    options |= {"dilationHFactor": int(dilation[0]), "dilationWFactor": int(dilation[1])}
+    shape = [shape_of(node)[axis] for axis in _TO_LAST]
+    return [add("DEPTHWISE_CONV_2D", inputs, shape, ("DepthwiseConv2DOptions", options), 2)]
+
+
+def _clamp(context: Context, node: fx.Node) -> Sequence[int]:
+    x, low, high = arguments(node, None, None, None)
+    op = {(0.0, 6.0): "RELU6", (0.0, None): "RELU"}.get((low, high))
+    if op is None:
+        msg = f"TFLite files clip to [0, 6] or at 0; {node.name} clips to [{low}, {high}]"
+        raise UnsupportedOperator(msg)
+    return [context.graph.add(op, [context.value(x)], shape_of(node))]
+
+
+def _mean(context: Context, node: fx.Node) -> Sequence[int]:
+    x, axes, keep = arguments(node, None, (), False)  # noqa: FBT003  # torch's order
+    axis = context.graph.constant(np.array(axes, np.int32))
+    options = ("ReducerOptions", {"keepDims": bool(keep)})
+    return [context.graph.add("MEAN", [context.value(x), axis], shape_of(node), options)]
 
 
 def _runs(order: Sequence[int], shape: Sequence[int]) -> list[tuple[int, ...]]:
@@ -211,6 +262,9 @@ EMITTERS: dict[Any, Emitter] = {
     aten.bmm.default: _bmm,
     aten.native_layer_norm.default: _layer_norm,
     getattr(aten, "_softmax").default: _softmax,  # noqa: B009  # a private name of torch
+    aten.clamp.default: _clamp,
+    _CONVOLUTION: _depthwise,
+    aten.mean.dim: _mean,
     aten.alias.default: _view,
     aten.clone.default: _view,
     aten.detach.default: _view,

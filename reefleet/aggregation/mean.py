@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reefleet.errors import AggregationError, EmptyRound, ShapeConflict
+from reefleet.wire.packed import PackedBytes
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -69,12 +70,12 @@ class HolderMean:
         if not (math.isfinite(weight) and weight > 0):
             msg = f"an update cannot weigh {weight}; its weight must be positive"
             raise AggregationError(msg)
-        for name, delta in update.items():
+        for name, found in _shapes(update).items():
             if name not in state.sums:
                 msg = f"the update holds tensor {name!r}, which the model does not have"
                 raise ShapeConflict(msg)
-            if delta.shape != (shape := state.sums[name].shape):
-                msg = f"tensor {name!r} has shape {delta.shape} in the update, {shape} in the model"
+            if found != (shape := state.sums[name].shape):
+                msg = f"tensor {name!r} has shape {found} in the update, {shape} in the model"
                 raise ShapeConflict(msg)
         for name, delta in update.items():
             state.sums[name] += np.multiply(delta, np.float32(weight), dtype=np.float32)
@@ -82,20 +83,39 @@ class HolderMean:
         state.updates += 1
         return state
 
+    def moves(self, state: HolderSums) -> dict[str, NDArray[np.float32]]:
+        """How each tensor that somebody held moves; raises EmptyRound where nothing was folded."""
+        _require_updates(state)
+        return {
+            name: total / np.float32(state.weights[name])
+            for name, total in state.sums.items()
+            if state.weights[name]
+        }
+
     def finish(self, state: HolderSums, model: Tensors) -> dict[str, NDArray[np.float32]]:
         """The new model; a tensor that nobody held is unchanged bit for bit.
 
         Raises EmptyRound where nothing was folded, ShapeConflict for another model than `init`'s.
         """
-        if not state.updates:
-            msg = "no update was folded; the model stays as it is"
-            raise EmptyRound(msg)
+        _require_updates(state)
         if {n: v.shape for n, v in model.items()} != {n: v.shape for n, v in state.sums.items()}:
             msg = "the model is not the one that this aggregation was started for"
             raise ShapeConflict(msg)
         return {name: _moved(value, state, name) for name, value in model.items()}
 
 
+def _shapes(update: Tensors) -> Mapping[str, tuple[int, ...]]:
+    if isinstance(update, PackedBytes):
+        return update.shapes  # none is decoded for it
+    return {name: delta.shape for name, delta in update.items()}
+
+
 def _moved(value: NDArray[np.float32], state: HolderSums, name: str) -> NDArray[np.float32]:
     weight = state.weights[name]
     return value + state.sums[name] / np.float32(weight) if weight else value
+
+
+def _require_updates(state: HolderSums) -> None:
+    if not state.updates:
+        msg = "no update was folded; the model stays as it is"
+        raise EmptyRound(msg)

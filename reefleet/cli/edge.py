@@ -1,4 +1,4 @@
-"""`reefleet edge`: be a device of a fleet, or answer an image from a sub-model."""
+"""`reefleet edge`: be a device of a fleet, or answer an image or a sound from a sub-model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ example:
 settings: STATE/edge.toml, then REEFLEET_EDGE_... variables, then these flags
 """
 INFER_EXAMPLE = """\
-example:
+examples:
   reefleet edge infer out/rpi-4b seven.png --json
+  reefleet edge infer out/rpi-4b seven.png --engine litert
+  reefleet edge infer out/keywords clip.wav
 """
 SETTINGS_FILE = "edge.toml"
 
@@ -91,14 +93,20 @@ def _add_run(commands: argparse._SubParsersAction[Any]) -> None:
 def _add_infer(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "infer",
-        help="answer one image from a sub-model",
-        description="Answer an image, leaving the network at the first confident exit.",
+        help="answer one image or sound from a sub-model",
+        description="Answer a file, leaving the network at the first confident exit.",
         epilog=INFER_EXAMPLE,
     )
     parser.add_argument("bundle", type=Path, help="folder of a sub-model bundle")
-    parser.add_argument("image", type=Path, help="image file")
+    parser.add_argument("image", type=Path, help="image file; WAV where the model reads sound")
     parser.add_argument("--full-depth", action="store_true", help="ignore the exit thresholds")
     parser.add_argument("--threads", type=int, default=1, help="threads of a stage (default: 1)")
+    parser.add_argument(
+        "--engine",
+        choices=("onnxruntime", "litert"),
+        default="onnxruntime",
+        help="litert answers from the bundle's .tflite stages (default: onnxruntime)",
+    )
     parser.add_argument("--json", action="store_true", help="answer as one JSON object")
     parser.set_defaults(edge_run=_infer)
 
@@ -147,11 +155,13 @@ def _join(options: argparse.Namespace) -> None:
 
 
 def _infer(options: argparse.Namespace) -> int:
-    from edge_client.image import read
+    from edge_client import image as pictures
+    from edge_client import sound
     from edge_client.inference import EarlyExitModel
 
-    model = EarlyExitModel.open(options.bundle, options.threads)
-    image = read(options.image, model.manifest.preprocessing)
+    model = EarlyExitModel.open(options.bundle, options.threads, options.engine)
+    wanted = model.manifest.preprocessing
+    image = (pictures if wanted.sound is None else sound).read(options.image, wanted)
     model.answer(image)  # the first run allocates; its time says nothing about the next
     answer = model.answer(image, full_depth=options.full_depth)
     sys.stdout.write(_told(answer, model.exit_depths[-1], as_json=options.json) + "\n")

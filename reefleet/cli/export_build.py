@@ -1,4 +1,4 @@
-"""`reefleet export build`: one bundle a board, from a checkpoint or a personal sub-model."""
+"""`reefleet export build`: one bundle a board, from a checkpoint, a sub-model or a simulation."""
 
 from __future__ import annotations
 
@@ -28,13 +28,15 @@ examples:
   reefleet export build weights.safetensors --contract contract.json \\
       --device rpi-zero2w --device jetson-orin-nano --data digits.npz --out sub-models
   reefleet export build out/rpi-zero2w --format onnx --format tflite --data digits.npz --out files
+  reefleet export build out/depth_digits/reefl-rate0.1-seed0 --device rpi-4b --out sub-models/rpi-4b
   reefleet export check sub-models/rpi-4b
 """
 DESCRIPTION = """\
 Cut, quantize and pack the sub-model that a board can bear, lower it into the forms the board runs,
 check every exit of every file against torch in its real runtime, and write a bundle that
 `reefleet edge infer` answers from. MODEL is a checkpoint (safetensors), a version of a fleet's
-model (.rft), or the folder of a personal sub-model, which keeps the bits a device has learned.
+model (.rft), the folder of a personal sub-model, which keeps the bits a device has learned, or the
+folder of a run of `reefleet simulate`.
 
 One board is written to OUT itself, several to OUT/BOARD.
 """
@@ -63,8 +65,8 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=EXAMPLE,
     )
     add = build.add_argument
-    add("model", type=Path, metavar="MODEL", help="checkpoint, version, or sub-model folder")
-    add("--contract", type=Path, help="model contract (JSON); a sub-model folder brings its own")
+    add("model", type=Path, metavar="MODEL", help="checkpoint, version, or folder")
+    add("--contract", type=Path, help="model contract (JSON); a folder brings its own")
     add("--device", action="append", default=[], metavar="BOARD", help="board; may be repeated")
     add("--all-devices", action="store_true", help="every board of the catalog")
     add("--depth", type=int, help="exit depth (default: the planner's)")
@@ -86,7 +88,7 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
     )
     add("--jetpack", default="", help="JetPack of a Jetson (default: its newest)")
     add("--batch", type=int, default=1, help="images a call of the one-file graphs (default: 1)")
-    add("--data", required=True, type=Path, help=".npz with validation samples")
+    add("--data", type=Path, help=".npz with validation samples; a simulated run brings its own")
     add("--calibration", type=Path, help=".npz whose validation part calibrates TensorRT's int8")
     add("--samples", type=int, default=32, help="samples put into the bundle (default: 32)")
     add("--license", default="", help="license of the model, for the manifest and the card")
@@ -139,7 +141,11 @@ def _inputs(options: argparse.Namespace) -> tuple[Source, Part, Part | None]:
             raise ConfigError(msg)
     contract = read_contract(options.contract) if options.contract else None
     source = load(options.model, contract)
-    (validation,) = load_parts(options.data, ("validation",))
+    data = options.data or source.samples
+    if data is None:
+        msg = "every file is checked on real samples; name an .npz of them with --data"
+        raise ConfigError(msg)
+    (validation,) = load_parts(data, ("validation",))
     if options.calibration is None:
         return source, validation, None
     (calibration,) = load_parts(options.calibration, ("validation",))
@@ -177,6 +183,7 @@ def _plan(
 
     from coordinator.planner import Budget, plan_for
     from devices import catalog
+    from reefleet.model import quantized_tensors
     from reefleet.plan import SubmodelPlan
 
     spec = source.contract.spec
@@ -191,9 +198,11 @@ def _plan(
         )
     int4 = any(form.form == "int4" for form in target.forms)
     bits = options.bits or (min(plan.bits, 4) if int4 else plan.bits)
-    chosen = replace(plan, exit_depth=options.depth or plan.exit_depth, bits=bits)
-    spec.exits_within(chosen.exit_depth)
-    return chosen
+    depth = options.depth or plan.exit_depth
+    spec.exits_within(depth)
+    count = len(quantized_tensors(spec, depth))
+    each = () if options.bits or int4 else (source.layer_bits or plan.layer_bits)[:count]
+    return replace(plan, exit_depth=depth, bits=bits, layer_bits=each)
 
 
 def _print(options: argparse.Namespace, outcomes: list[_Outcome]) -> None:

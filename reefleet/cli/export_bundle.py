@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reefleet.model import VIT, ModelSpec, state_shape
+
 if TYPE_CHECKING:
     from export.bench import Bench, Row
     from reefleet.wire.manifest import SubmodelBundle
@@ -96,12 +98,18 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _backbone(spec: ModelSpec) -> str:
+    if spec.kind == VIT:
+        return f"ViT, width {spec.width}, {spec.tokens} tokens"
+    return f"convolutional, {state_shape(spec, 0)[-1]} to {state_shape(spec, spec.depth)[-1]} wide"
+
+
 def _summary(manifest: SubmodelBundle) -> Iterator[str]:
     spec, plan, pre = manifest.model, manifest.plan, manifest.preprocessing
     yield f"sub-model   {plan.exit_depth} of {spec.depth} blocks, {plan.bits} bits a linear weight"
-    yield f"backbone    ViT, width {spec.width}, {spec.tokens} tokens, {spec.classes} classes"
+    yield f"backbone    {_backbone(spec)}, {spec.classes} classes"
     yield (
-        f"input       image float32 [B, {pre.channels}, {pre.size}, {pre.size}], "
+        f"input       image float32 [B, {', '.join(str(extent) for extent in pre.shape)}], "
         f"(v / 255 - {pre.mean:g}) / {pre.std:g}"
     )
     yield f"labels      {', '.join(manifest.labels[:12])}{', ...' if spec.classes > 12 else ''}"
@@ -134,7 +142,7 @@ def _bench(options: argparse.Namespace) -> int:
     if not options.json:
         sys.stdout.write(
             f"{'form':<28}{'threads':>8}{'p50 ms':>9}{'p95 ms':>9}{'ratio':>7}{'load ms':>9}"
-            f"{'RSS MiB':>9}{'KiB':>9}{'MMACs':>9}\n"
+            f"{'load MiB':>9}{'run MiB':>9}{'KiB':>9}{'MMACs':>9}\n"
         )
     result = bench_bundle(options.bundle, options.runs, (lambda _: None) if options.json else _row)
     if options.json:
@@ -148,7 +156,8 @@ def _row(row: Row) -> None:
     figures = row.figures
     sys.stdout.write(
         f"{row.name:<28}{row.threads:>8}{figures.p50_ms:>9.2f}{figures.p95_ms:>9.2f}"
-        f"{row.ratio:>7.2f}{figures.load_ms:>9.1f}{figures.running_mib:>9.1f}"
+        f"{row.ratio:>7.2f}{figures.load_ms:>9.1f}{figures.loaded_mib:>9.1f}"
+        f"{figures.running_mib:>9.1f}"
         f"{row.size_bytes / 1024:>9,.0f}{row.macs / 1e6:>9.2f}\n"
     )
     sys.stdout.flush()
@@ -156,6 +165,7 @@ def _row(row: Row) -> None:
 
 def _early(result: Bench) -> Iterator[str]:
     yield "ratio: of the median, an image, to the full float32 model at as many threads"
+    yield "MiB: resident memory that loading, and then running, adds to a process of its own"
     early = result.early_exit
     if early is not None:
         yield (

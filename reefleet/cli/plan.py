@@ -18,11 +18,13 @@ from reefleet.model import ModelSpec
 if TYPE_CHECKING:
     from coordinator.planner import AccuracyTable, Budget, Decision
     from coordinator.planner.fleet import Member, Total
+    from coordinator.planner.options import Candidate
     from reefleet.plan import SubmodelPlan
 
 EPILOG = """\
 examples:
-  reefleet plan --device rpi-4b --latency-ms 150
+  reefleet plan --device rpi-4b --latency-ms 50
+  reefleet plan --device rpi-4b --latency-ms 50 --runtime litert-int8 --trained full,frozen
   reefleet plan --device rpi-zero2w --memory-share 0.8 --json
   reefleet plan --device jetson-orin-nano --contract contract.json --accuracy accuracy.json
   reefleet plan --profile profile.json
@@ -39,7 +41,8 @@ fleet.toml:
   count = 3              # default: 1
   samples = 500          # training samples each holds
 
-Without --contract the model is a 12-block DeiT-Ti at 224 pixels with exits at 3, 6, 9 and 12.
+Without --contract the model is a 12-block DeiT-Ti at 224 pixels with an exit after every
+second block.
 Without --accuracy plans are ranked by a default form; docs/planning.md tells how to measure one.
 """
 
@@ -51,8 +54,10 @@ DEIT_TINY = ModelSpec(
     heads=3,
     depth=12,
     classes=100,
-    exits=(3, 6, 9, 12),
+    exits=(2, 4, 6, 8, 10, 12),
 )
+
+RUNTIMES = ("onnxruntime-int8", "onnxruntime-float", "litert-int8")
 
 # Flags that set the budget field of the same name, with their unit.
 _BUDGET = {
@@ -85,6 +90,8 @@ def add_parser(subparsers: Any) -> None:
     for name, (metavar, text) in _BUDGET.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, type=float, metavar=metavar, help=text)
+    parser.add_argument("--trained", metavar="SETS", help="trained sets it may use, best first")
+    parser.add_argument("--runtime", choices=RUNTIMES, help="what answers (default: the first)")
     parser.add_argument(
         "--what-if",
         choices=("latency", "bytes", "packed", "memory"),
@@ -104,7 +111,9 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(msg)
     spec = DEIT_TINY if options.contract is None else read_contract(options.contract).spec
     ranks = read_table(options.accuracy) if options.accuracy else default_table(spec)
-    flags = {name: getattr(options, name) for name in _BUDGET}
+    flags: dict[str, object] = {name: getattr(options, name) for name in _BUDGET}
+    flags["runtime"] = options.runtime
+    flags["trained"] = tuple(options.trained.split(",")) if options.trained else None
     if options.fleet:
         return _fleet(options, spec, ranks, flags)
     return _device(options, spec, ranks, budget_of({}, flags))
@@ -170,15 +179,16 @@ def _fleet(
 def _text(board: str, spec: ModelSpec, plan: SubmodelPlan, decision: Decision) -> str:
     from reefleet.model import packed_bytes, parameter_count
 
-    packed = packed_bytes(spec, plan.exit_depth, plan.bits)
+    packed = packed_bytes(spec, plan.exit_depth, plan.layer_bits or plan.bits)
     full = 4 * parameter_count(spec)
     rows = [
         ("board", board),
         ("exit depth", f"{plan.exit_depth} of {spec.depth}"),
-        ("bits", str(plan.bits)),
+        ("bits", " ".join(map(str, plan.layer_bits)) or str(plan.bits)),
         ("batch", str(plan.batch_size)),
-        ("epochs", str(plan.local_epochs)),
+        ("epochs", f"{plan.local_steps} steps" if plan.local_steps else str(plan.local_epochs)),
         ("models", str(plan.models)),
+        ("trained", plan.trained),
         ("codec", plan.codec),
         ("packed", f"{packed / 1e6:.2f} MB of {full / 1e6:.2f} MB float32, all blocks"),
     ]
@@ -200,7 +210,7 @@ def _verdict_rows(decision: Decision) -> Iterator[tuple[str, ...]]:
         each = list(alike)
         for group in [[one] for one in each] if fits else [each]:
             high, low = group[0].bits, group[-1].bits
-            bits = f"{high}" if high == low else f"{low}-{high}"
+            bits = f"{high:g}" if high == low else f"{low:g}-{high:g}"
             best = f"{group[0].expected_accuracy:.4f}"
             said = "chosen" if fits and not group[0].reason else group[0].reason or reason
             yield (str(depth), bits, best, said if fits else f"refused: {said}")
@@ -220,7 +230,7 @@ def _fleet_rows(members: Sequence[Member]) -> Iterator[tuple[str, ...]]:
             continue
         choice, cost = member.decision.candidate, cost_of(member.decision)
         yield (
-            *(member.name, str(member.count), str(choice.exit_depth), str(choice.bits)),
+            *(member.name, str(member.count), str(choice.exit_depth), _bits(choice)),
             *(str(choice.models), str(choice.batch_size), choice.codec),
             f"{member.decision.expected_accuracy:.3f}",
             f"{cost.answer_ms:.1f}",
@@ -231,6 +241,11 @@ def _fleet_rows(members: Sequence[Member]) -> Iterator[tuple[str, ...]]:
             "unknown" if cost.energy_j is None else f"{cost.energy_j:.0f}",
             binding(member.decision).removeprefix("binding: ").partition(";")[0],
         )
+
+
+def _bits(choice: Candidate) -> str:
+    least, most = min(choice.layer_bits, default=0), max(choice.layer_bits, default=0)
+    return f"{least}-{most}" if most else str(choice.bits)
 
 
 def _total_lines(everything: Total) -> list[str]:

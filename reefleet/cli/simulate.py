@@ -6,11 +6,14 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reefleet.cli import Subparsers
+    from reefleet.simulation.clients import Engine
 
 DATA_VARIABLE = "REEFLEET_DATA"
 
@@ -43,6 +46,18 @@ def add_parser(subparsers: Subparsers[Any]) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder (default: out)")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: spread clients over a Ray cluster, to the same digits (needs reefleet[ray])",
+    )
+    parser.add_argument(
+        "--ray-address", default="", help="of a running cluster, or auto (default: start one here)"
+    )
+    parser.add_argument(
+        "--shards", type=int, default=0, help="processes of the engine ray (default: one a CPU)"
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
 
 
@@ -50,20 +65,39 @@ def run(options: argparse.Namespace) -> int:
     """Run what is missing and print the table."""
     from reefleet.blobs import write_atomic
     from reefleet.cli.table import table
-    from reefleet.settings import load
-    from reefleet.simulation.config import Experiment
-    from reefleet.simulation.study import study
-    from reefleet.simulation.summary import as_json, draw, rows
+    from reefleet.simulation.picture import draw
+    from reefleet.simulation.study import Means, study
+    from reefleet.simulation.summary import as_json, rows
+    from reefleet.simulation.variants import read_experiment
 
-    experiment = load(Experiment, options.experiment)
+    experiment, variants = read_experiment(options.experiment)
     out = options.out / experiment.name
     show = _silent if options.quiet else _show
-    results = study(experiment, options.data, out, show, max(1, options.threads))
+    threads = max(1, options.threads)
+    with _engine(options, threads) as engine:
+        means = Means(engine, threads)
+        results = study(experiment, options.data, out, show, variants, means)
     summary = json.dumps(as_json(experiment, results), indent=2) + "\n"
     write_atomic(out / "summary.json", summary.encode())
     draw(out / "summary.png", experiment, results, out)
     sys.stdout.write("\n".join(table(rows(results))) + "\n")
     return 0
+
+
+@contextmanager
+def _engine(options: argparse.Namespace, threads: int) -> Iterator[Engine]:
+    from reefleet.simulation.clients import local_engine
+
+    if options.engine == "local":
+        yield local_engine
+        return
+    from reefleet.simulation.ray_engine import RayEngine
+
+    engine = RayEngine(options.ray_address, max(0, options.shards), threads)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def _show(line: str) -> None:

@@ -36,7 +36,7 @@ def as_text(points: Sequence[Point], axis: Axis, board: str) -> str:
         if point.best or point.chosen:
             said = "chosen" if point.chosen else "" if point.fits else "refused"
             figures = (f"{point.accuracy:.4f}", f"{point.cost:.3g}")
-            cells.append((str(point.exit_depth), str(point.bits), *figures, said))
+            cells.append((str(point.exit_depth), f"{point.bits:g}", *figures, said))
     return "\n".join([*lines, LEGEND, "", *table(cells)])
 
 
@@ -67,7 +67,7 @@ def draw(path: Path, points: Sequence[Point], axis: Axis, board: str) -> None:
             axes.scatter(
                 [point.cost], [point.accuracy], s=150, facecolors="none", edgecolors="#222222"
             )
-            text = f"chosen: depth {point.exit_depth}, {point.bits} bits"
+            text = f"chosen: depth {point.exit_depth}, {point.bits:.3g} bits"
             axes.annotate(
                 text,
                 (point.cost, point.accuracy),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from reefleet.datasets import formats
 from reefleet.datasets.digits import digits
 from reefleet.datasets.formats import Samples
+from reefleet.datasets.speech import read_speech
 from reefleet.errors import ConfigError, InputError, RuntimeUnavailable
 
 
@@ -59,6 +60,7 @@ READERS: Mapping[str, Callable[[Path], tuple[Samples, Samples | None]]] = {
     "idx": formats.read_idx,
     "cifar": formats.read_cifar,
     "leaf": formats.read_leaf,
+    "speech": read_speech,
 }
 
 

@@ -30,9 +30,9 @@ class Part:
 
     def require(self, spec: ModelSpec, name: str) -> None:
         """Raise InputError, naming the part, where the model cannot read these samples."""
-        shape = (spec.channels, spec.image_size, spec.image_size)
-        if self.images.shape[1:] != shape:
-            msg = f"{name}_images have shape {self.images.shape[1:]}, the model reads {shape}"
+        if self.images.shape[1:] != spec.image_shape:
+            found = self.images.shape[1:]
+            msg = f"{name}_images have shape {found}, the model reads {spec.image_shape}"
             raise InputError(msg)
         if not len(self):
             return

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 SCORE_DECAY = 0.8  # of the running loss that chooses the teacher; published value
+DEEPEST_WEIGHT, DEEPEST_TEMPERATURE = 0.05, 3.0  # ScaleFL's published values
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -72,3 +73,10 @@ def among_all_exits(logits: Tensor, mask: Tensor) -> Tensor:
         for index in range(exits)
     ]
     return torch.stack(pairs).sum() / (exits - 1)
+
+
+def from_deepest_exit(logits: Tensor, mask: Tensor) -> Tensor:
+    """ScaleFL's rule: 0.05 of the KL from the detached deepest exit, T = 3, to each other."""
+    target = logits[:, -1:].detach()
+    others = divergence(target, logits[:, :-1], mask, DEEPEST_TEMPERATURE)
+    return DEEPEST_WEIGHT * others.sum()

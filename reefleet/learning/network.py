@@ -1,37 +1,43 @@
 """A network as an objective sees it: which tensors a depth holds, which are trained, its logits.
 
-Trained sets: `full`; `frozen` trains the exits (and Ree) alone; `lora` adds low-rank matrices on q
-and v (Hu et al. 2021; rank r, scale 2). What is not trained is no argument of the gradient, so
-autograd computes neither its gradient nor, where nothing below needs one, the pass through it.
+The trained sets are those of `reefleet.geometry.trained`. What is not trained is no argument of the
+gradient, so autograd computes neither its gradient nor, where nothing below needs one, the pass
+through it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from reefleet.learning.heads import head_logits, head_shapes
+from reefleet.geometry.trained import is_trained
+from reefleet.learning.heads import head_logits
 from reefleet.learning.ree import Modulation, exit_logits
 from reefleet.learning.vit import Params
-from reefleet.model import ModelSpec, Shape, forward_macs, tensor_shapes
+from reefleet.model import (
+    ADAPTERS,
+    ModelSpec,
+    Shape,
+    forward_macs,
+    head_tensor_shapes,
+    plain_forward_macs,
+    tensor_shapes,
+)
+from reefleet.plan import TrainedSet
 from reefleet.wire.checkpoint import initial
 
-TrainedSet = Literal["full", "frozen", "lora"]
-
-BACKBONE = ("blocks.", "patch_embed.", "cls_token", "pos_embed")
-LORA_SCALE = 2.0  # the published alpha 64 at rank 32
-LORA_TARGETS = ("q", "v")
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Ree over the backbone (`exits` = "ree") or plain heads ("heads"), with its trained set."""
+    """Ree over the backbone (`exits` = "ree") or plain heads ("heads"), with its trained set.
+
+    `lora_rank` is the width of adapters too, where the spec does not hold them already.
+    """
 
     spec: ModelSpec
     exits: Literal["ree", "heads"] = "ree"
@@ -39,40 +45,36 @@ class Network:
     trained: TrainedSet = "full"
     lora_rank: int = 8
 
+    @property
+    def held(self) -> ModelSpec:
+        """The geometry with the tensors that the trained set adds."""
+        if self.trained not in ADAPTERS or self.spec.adapter == self.trained:
+            return self.spec
+        return replace(self.spec, adapter=self.trained, rank=self.lora_rank)
+
     def shapes(self, depth: int) -> dict[str, Shape]:
         """Every tensor of the sub-model, trained or not."""
-        plain = tensor_shapes if self.exits == "ree" else head_shapes
-        shapes = plain(self.spec, depth)
-        return {**shapes, **self._lora(depth)} if self.trained == "lora" else shapes
+        shapes_of = tensor_shapes if self.exits == "ree" else head_tensor_shapes
+        return shapes_of(self.held, depth)
 
     def trained_names(self, depth: int) -> tuple[str, ...]:
         """Tensors that training moves and a device sends."""
-        names = self.shapes(depth)
-        if self.trained == "full":
-            return tuple(names)
-        adapters = self._lora(depth) if self.trained == "lora" else {}
-        return tuple(n for n in names if n in adapters or not n.startswith(BACKBONE))
+        return tuple(name for name in self.shapes(depth) if is_trained(name, self.trained))
 
     def logits(self, params: Params, depth: int, images: Tensor) -> Tensor:
         """Logits [B, E, classes] of every exit within `depth`."""
-        whole = self._merged(params, depth) if self.trained == "lora" else params
         if self.exits == "ree":
-            return exit_logits(whole, self.spec, depth, images, self.modulation)
-        return head_logits(whole, self.spec, depth, images)
+            return exit_logits(params, self.spec, depth, images, self.modulation)
+        return head_logits(params, self.spec, depth, images)
 
     def macs(self, depth: int) -> int:
         """Multiply-accumulates of one forward pass through `depth` blocks and all their exits."""
-        whole, spec = forward_macs(self.spec, depth), self.spec
-        if self.exits == "ree":
-            return whole
-        per_token = spec.width * (4 * spec.ree_width + 2 * spec.ree_ffn)
-        return whole - sum(
-            length * per_token + 2 * length**2 * spec.ree_width for length in range(2, depth + 2)
-        )
+        counted = forward_macs if self.exits == "ree" else plain_forward_macs
+        return counted(self.held, depth)
 
     def initial(self, seed: int) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
         """First values at full depth: the backbone is the same whatever the exits."""
-        common = initial(self.spec, seed)
+        common = initial(self.held, seed)
         rng = np.random.default_rng([seed, 1])
         values = {}
         for name, shape in self.shapes(self.spec.depth).items():
@@ -81,26 +83,6 @@ class Network:
             elif len(shape) == 1:
                 values[name] = np.full(shape, float(name.endswith("norm.weight")), np.float32)
             else:
-                spread = 0.0 if name.endswith(".b") else 0.4 / math.sqrt(shape[-1])
+                spread = 0.4 / math.sqrt(shape[-1])
                 values[name] = (rng.standard_normal(shape) * spread).astype(np.float32)
         return values
-
-    def _lora(self, depth: int) -> dict[str, Shape]:
-        width, rank = self.spec.width, self.lora_rank
-        return {
-            f"blocks.{index}.attn.lora_{target}.{side}": shape
-            for index in range(depth)
-            for target in LORA_TARGETS
-            for side, shape in (("a", (rank, width)), ("b", (width, rank)))
-        }
-
-    def _merged(self, params: Params, depth: int) -> Mapping[str, Tensor]:
-        whole = dict(params)
-        for index in range(depth):
-            prefix = f"blocks.{index}.attn."
-            moved = [
-                params[f"{prefix}lora_{t}.b"] @ params[f"{prefix}lora_{t}.a"] for t in LORA_TARGETS
-            ]
-            change = torch.cat([moved[0], torch.zeros_like(moved[0]), moved[1]])
-            whole[prefix + "qkv.weight"] = params[prefix + "qkv.weight"] + LORA_SCALE * change
-        return whole

@@ -14,14 +14,18 @@ import torch
 from torch import Tensor
 
 from reefleet.errors import DataTooSmall
+from reefleet.geometry.trained import BACKBONE_PREFIXES
 from reefleet.learning.distillation import cross_entropy
-from reefleet.learning.network import BACKBONE, Network
+from reefleet.learning.network import Network
 from reefleet.learning.objectives.reefl import reefl_loss
 from reefleet.learning.ree import exit_logits
 from reefleet.learning.vit import init_params
 from reefleet.model import ModelSpec
 
 Progress = Callable[[int, int, float], None]
+
+DEPTH_ROWS = "ree.depth_embed."
+REE_OUTPUTS = ("ree.attn.proj.weight", "ree.mlp.fc2.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,23 @@ def pretrain_backbone(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return {n: p.detach() for n, p in params.items() if n.startswith(BACKBONE)}
+    return {n: p.detach() for n, p in params.items() if n.startswith(BACKBONE_PREFIXES)}
+
+
+def identity_ree(network: Network) -> dict[str, Tensor]:
+    """Ree's tensors that are zero where it is to pass a pre-trained backbone's tokens unchanged.
+
+    Its residual branches then start at nothing and grow. The published deviation of 0.02 comes near
+    to that at DeiT's width; ours grows as the width shrinks, and would disturb the tokens.
+    """
+    if network.exits != "ree":
+        return {}
+    shapes = network.shapes(network.spec.depth)
+    return {
+        name: torch.zeros(shape)
+        for name, shape in shapes.items()
+        if name in REE_OUTPUTS or name.startswith(DEPTH_ROWS)
+    }
 
 
 def accuracy(

@@ -60,6 +60,26 @@ def exits_taken(
     return taken
 
 
+def budgeted(confidences: NDArray[np.float64], ratio: float) -> tuple[float, ...]:
+    """Thresholds at which exit k takes a share proportional to ratio^k of confidences [N, E].
+
+    MSDNet's budgeted batch (Huang et al., ICLR 2018): the exits in order, each taking the most
+    confident of those that are left. A small ratio leaves early, a large one late.
+    """
+    count, exits = confidences.shape
+    share = ratio ** np.arange(exits, dtype=np.float64)
+    share /= share.sum()
+    left = np.arange(count)
+    chosen = []
+    for index in range(exits - 1):
+        take = min(round(count * share[index]), len(left))
+        ranked = np.sort(confidences[left, index])[::-1]
+        threshold = float(ranked[take - 1]) if take else NEVER
+        chosen.append(threshold)
+        left = left[confidences[left, index] < threshold]
+    return (*chosen, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     tolerance: float

@@ -28,6 +28,7 @@ CLOCK_SLACK = dt.timedelta(days=1)  # boards without a battery boot with a wrong
 MAX_REQUEST_BYTES = 16 << 10
 DEVICE_ROLE = "device"
 OPERATOR_ROLE = "operator"
+ANNOUNCER_ROLE = "announcer"
 _ROLE_PREFIX = "reefleet"
 
 
@@ -82,15 +83,17 @@ def create_authority(fleet_name: str) -> tuple[bytes, bytes]:
     return _pem(builder.sign(key, hashes.SHA256())), key_pem
 
 
-def issue_server(ca_cert: bytes, ca_key: bytes, hosts: Sequence[str]) -> tuple[bytes, bytes]:
-    """A coordinator certificate for `hosts` and the name every client expects: (PEM, key PEM)."""
+def issue_server(
+    ca_cert: bytes, ca_key: bytes, hosts: Sequence[str], name: str = SERVER_NAME
+) -> tuple[bytes, bytes]:
+    """A server's certificate for `hosts` and the name that clients expect: (PEM, key PEM)."""
     from cryptography import x509
     from cryptography.x509.oid import ExtendedKeyUsageOID
 
-    known = dict.fromkeys((SERVER_NAME, "localhost", "127.0.0.1", *hosts))
+    known = dict.fromkeys((name, "localhost", "127.0.0.1", *hosts))
     names = [_alternative_name(host) for host in known]
     key = _ec_key(key_pem := new_key())
-    builder = _leaf(ca_cert, SERVER_NAME, key.public_key(), SERVER_DAYS)
+    builder = _leaf(ca_cert, name, key.public_key(), SERVER_DAYS)
     builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     builder = builder.add_extension(
         x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
@@ -116,6 +119,13 @@ def issue_operator(ca_cert: bytes, ca_key: bytes, name: str) -> tuple[bytes, byt
     key = _ec_key(key_pem := new_key())
     builder = _leaf(ca_cert, name, key.public_key(), OPERATOR_DAYS)
     return _pem(_sign(_caller(builder, OPERATOR_ROLE, name), ca_key)), key_pem
+
+
+def issue_announcer(ca_cert: bytes, ca_key: bytes) -> tuple[bytes, bytes]:
+    """What the coordinator shows the fleet's broker: (PEM, key PEM); good for no other call."""
+    key = _ec_key(key_pem := new_key())
+    builder = _leaf(ca_cert, SERVER_NAME, key.public_key(), SERVER_DAYS)
+    return _pem(_sign(_caller(builder, ANNOUNCER_ROLE, SERVER_NAME), ca_key)), key_pem
 
 
 def certificate_pem(certificate_der: bytes) -> bytes:

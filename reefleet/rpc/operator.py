@@ -58,6 +58,21 @@ def operator_line(folder: Path, address: str = "") -> Iterator[OperatorLine]:
         line.close()
 
 
+def enrollment_address(folder: Path, address: str = "") -> str:
+    """Where devices enroll with the coordinator of `folder`, at the host of `address` if given.
+
+    Raises MissingFile where it does not serve.
+    """
+    told = _listening(folder)
+    host = (address or str(told["address"])).rpartition(":")[0]
+    return f"{host}:{told['enrollment_port']}"
+
+
+def authority(folder: Path) -> bytes:
+    """The fleet's CA certificate, PEM; raises MissingFile."""
+    return _identity(folder).ca
+
+
 def _identity(folder: Path) -> Identity:
     pki = folder / "pki" if (folder / "pki").is_dir() else folder
     certificate, key, ca = (_read(pki / name) for name in _FILES)
@@ -65,6 +80,10 @@ def _identity(folder: Path) -> Identity:
 
 
 def _address(folder: Path) -> str:
+    return str(_listening(folder)["address"])
+
+
+def _listening(folder: Path) -> dict[str, Any]:
     path = folder / LISTENING_NAME
     if not path.is_file():
         msg = (
@@ -72,7 +91,8 @@ def _address(folder: Path) -> str:
             f"start it: reefleet coordinator serve {folder}"
         )
         raise MissingFile(msg)
-    return str(json.loads(_read(path))["address"])
+    found: dict[str, Any] = json.loads(_read(path))
+    return found
 
 
 def _read(path: Path) -> bytes:

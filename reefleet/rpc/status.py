@@ -27,7 +27,9 @@ from reefleet.errors import (
 )
 
 ERROR_KEY = "reefleet-error"
+RETRY_KEY = "reefleet-retry-after-s"
 MAX_DETAIL_CHARS = 1000
+MAX_RETRY_AFTER_S = 3600.0
 PROBE_TIMEOUT_S = 1.0
 
 # The first class that matches decides, so subclasses stand before their bases.
@@ -83,7 +85,10 @@ def status_of(error: ReefleetError) -> grpc.StatusCode:
 
 def abort(context: grpc.ServicerContext, error: ReefleetError) -> NoReturn:
     """End the call with `error`: its status code, its sentence and its class name."""
-    context.set_trailing_metadata(((ERROR_KEY, type(error).__name__),))
+    metadata = [(ERROR_KEY, type(error).__name__)]
+    if isinstance(error, errors.StoreFull):
+        metadata.append((RETRY_KEY, f"{error.retry_after_s:.0f}"))
+    context.set_trailing_metadata(tuple(metadata))
     context.abort(status_of(error), str(error)[:MAX_DETAIL_CHARS])
     raise AssertionError  # abort() does not return
 
@@ -115,7 +120,7 @@ def from_rpc(error: grpc.RpcError, address: str) -> ReefleetError:
     detail: str = error.details() or ""
     trailing = dict(error.trailing_metadata() or ())
     if kind := _NAMED.get(str(trailing.get(ERROR_KEY, ""))):
-        return kind(detail)
+        return _again_after(kind(detail), str(trailing.get(RETRY_KEY, "")))
     if code is grpc.StatusCode.UNAVAILABLE:
         return _connection_failure(detail, address)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -128,6 +133,12 @@ def from_rpc(error: grpc.RpcError, address: str) -> ReefleetError:
         return CoordinatorUnavailable(msg)
     kind = _CLASS_OF.get(code, errors.RpcError)
     return kind(f"the coordinator at {address} answered {code.name}: {detail}")
+
+
+def _again_after(error: ReefleetError, told: str) -> ReefleetError:
+    if isinstance(error, errors.StoreFull) and told.isdecimal():
+        error.retry_after_s = min(float(told), MAX_RETRY_AFTER_S)
+    return error
 
 
 def _exhausted(detail: str, address: str) -> ReefleetError:

@@ -79,6 +79,13 @@ def load(folder: Path, fingerprint: str) -> Progress | None:
     return progress
 
 
+def shared_model(folder: Path) -> Arrays:
+    """The shared model of a run, whichever experiment it is of; raises DamagedFile."""
+    arrays, _ = _read(folder / FILE)
+    kept = ((key.partition("/"), value) for key, value in arrays.items())
+    return {name: value for (kind, _, name), value in kept if kind == "model"}
+
+
 def _read(path: Path) -> tuple[Mapping[str, NDArray[Any]], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 

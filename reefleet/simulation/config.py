@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reefleet.errors import ConfigError
-from reefleet.learning.network import TrainedSet
 from reefleet.learning.objectives import Settings
 from reefleet.learning.ree import Modulation
+from reefleet.plan import TrainedSet
 from reefleet.settings import within
 
+Distillation = Literal["", "best-exit", "paper", "all-pairs", "deepest", "sum"]
 Partition = Literal["iid", "dirichlet", "classes", "natural", "quantity"]
+
+
+LEAST_TO_WIDEN = 2  # rates that give a ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,29 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Geometry of the network, image side and channels aside, which the data give."""
+    """Geometry of the network, image side and channels aside, which the data give.
+
+    With `conv_stem` the backbone is convolutional: channels of its stem, and of each block with its
+    stride; `patch_size` is then the stride of the stem, and `heads` is not used.
+    """
 
     patch_size: int = within(2, 1, 1024)
+    patch_width: int = within(0, 0, 1024)  # 0: patches are square
     width: int = within(32, 1, 4096)
     heads: int = within(2, 1, 64)
     depth: int = within(4, 1, 64)
     exits: tuple[int, ...] = (1, 2, 3, 4)
     mlp_ratio: int = within(4, 1, 16)
     ree_hidden: int = within(0, 0, 65536)
+    conv_stem: int = within(0, 0, 65536)
+    conv_widths: tuple[int, ...] = ()
+    conv_strides: tuple[int, ...] = ()
     modulation: Modulation = "on"
+    plain_heads: bool = False  # for every method: a plain head at each exit, no Ree
     trained: TrainedSet = "full"
+    distillation: Distillation = ""  # who teaches whom; "": as the method says
+    ree_start: Literal["identity", "random"] = "identity"  # over a pre-trained backbone
+    holder_mask: bool = True  # of depth-embedding rows: only who trains a row votes on it
     public_samples: int = within(0, 0, 10_000_000)  # to pre-train the backbone on; 0: from scratch
     public_epochs: int = within(30, 1, 10_000)
 
@@ -56,6 +72,7 @@ class RoundsConfig:
 
     total: int = within(10, 1, 100_000)
     per_round: int = within(10, 1, 100_000)
+    cohort: Literal["uniform", "stratified"] = "uniform"  # stratified: as a coordinator draws
     local_epochs: int = within(1, 1, 1000)
     batch_size: int = within(16, 1, 1024)
     evaluate_every: int = within(5, 1, 100_000)
@@ -67,6 +84,7 @@ class FleetConfig:
 
     depths: tuple[int, ...] = ()  # none: every exit
     bits: tuple[int, ...] = (4,)
+    deepest_only: bool = False  # only clients of the deepest tier take part in rounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +92,15 @@ class Experiment:
     """One file under experiments/.
 
     `rates` are tried for each method with the first seed; the best mean-over-exits accuracy on
-    validation data decides. None: the rate of `training`.
+    validation data decides. None: the rate of `training`. While the best is the least or the
+    largest of those tried, up to `widen` more are tried beyond it, in the ratio of its neighbours.
     """
 
     name: str
-    methods: tuple[str, ...]
+    methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     rates: tuple[float, ...] = ()
+    widen: int = within(0, 0, 20)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -89,8 +109,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse what no run can have, naming the value."""
-        if not self.methods or not self.seeds:
-            msg = "methods and seeds must name at least one each"
+        if not self.seeds:
+            msg = "seeds must name at least one"
+            raise ConfigError(msg)
+        if self.widen and len(self.rates) < LEAST_TO_WIDEN:
+            msg = "widen needs two rates or more to go on from"
             raise ConfigError(msg)
         if odd := [depth for depth in self.fleet.depths if depth not in self.model.exits]:
             msg = f"fleet.depths has {odd[0]}, which is not one of the exits {self.model.exits}"

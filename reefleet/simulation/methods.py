@@ -3,13 +3,16 @@
 | method | what a round is | what a client answers with |
 | --- | --- | --- |
 | reefl, reefl-paper | Ree, distillation from the best exit (ours, or as published) | shared model |
+| reefl-dyn | as reefl, with FedDyn | shared model |
 | depthfl, depthfl-dyn | plain heads, all-pairs distillation; FedAvg or FedDyn | shared model |
 | exclusivefl | plain heads, clients of the deepest tier alone | shared model |
 | inclusivefl | plain heads, last exit alone, tier-wise momentum | its tier's model |
+| scalefl | plain heads, shallow tiers narrower, deepest exit teaches | its tier's model |
 | fedavg | plain heads, cross-entropy at every exit held | shared model |
 | fedavg-finetune, reefl-finetune | as fedavg or reefl | that, fine-tuned on its own data |
 | local | none | its own model |
 | quped | two models, quantized personal one | personal model on the int8 grid |
+| lsq, parq | as quped, with LSQ's learned step or PARQ's piecewise-affine map | the same |
 | qupel | as quped, tied by distance, not by distillation | the same |
 | fml | two float models that teach each other | personal model |
 | pfedme | a personal model near the shared one | personal model |
@@ -25,26 +28,31 @@ from typing import Literal
 from reefleet.errors import ConfigError
 from reefleet.learning.network import Network
 from reefleet.learning.objectives import Objective, Settings, quped, reefl_quped
+from reefleet.learning.objectives.books import BITS_FLOAT
 from reefleet.learning.objectives.exits import Recipe, Rule, exits_objective
 from reefleet.learning.objectives.rivals import fml, per_fedavg, pfedme, qupel
 from reefleet.model import ModelSpec
-from reefleet.simulation.config import ModelConfig
+from reefleet.simulation.config import Distillation, ModelConfig
 
 PUBLISHED_RAMP_ROUNDS = 300  # after which ReeFL's KL weight is full, however long the run
 
-BIT_WIDTHS = frozenset("12345678")
+BIT_WIDTHS = {"float": BITS_FLOAT, **{str(bits): bits for bits in range(1, 9)}}
 
-ServerRule = Literal["mean", "dynamic", "tiers"]
+ServerRule = Literal["mean", "dynamic", "tiers", "widths"]
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a client bears: depth, bit-width, epochs of one training; and the run's rounds."""
+    """What a client bears: depth, bit-width, epochs of one training; and what the run says.
+
+    `distillation` other than "" takes the place of the method's own rule.
+    """
 
     depth: int
     bits: int
     epochs: int
     rounds: int = 1
+    distillation: Distillation = ""
 
 
 Make = Callable[[Network, Share, Settings], Objective]
@@ -66,25 +74,27 @@ class Method:
         if self.answers == "personal" and (model.trained, model.modulation) != ("full", "on"):
             msg = "methods with a personal model train it in full: model.trained must be 'full'"
             raise ConfigError(msg + ", model.modulation 'on'")
-        return Network(spec, self.exits, model.modulation, model.trained, settings.lora_rank)
+        exits = "heads" if model.plain_heads else self.exits
+        return Network(spec, exits, model.modulation, model.trained, settings.lora_rank)
 
 
-def method_named(name: str) -> tuple[Method, int]:
-    """The method and the bit-width of `NAME` or `NAME@BITS`, 0 for each client's own.
+def method_named(name: str) -> tuple[Method, int | None]:
+    """The method and the bit-width of `NAME` or `NAME@BITS`, None for each client's own.
 
     Raises ConfigError listing the methods there are.
     """
     plain, at, bits = name.partition("@")
     if plain not in METHODS or (at and bits not in BIT_WIDTHS):
-        msg = f"method {name!r} is unknown; it must be one of {', '.join(METHODS)}, or quped@BITS"
+        msg = f"method {name!r} is unknown; it must be one of {', '.join(METHODS)}, or NAME@BITS"
         raise ConfigError(msg)
-    return METHODS[plain], int(bits or 0)
+    return METHODS[plain], BIT_WIDTHS[bits] if at else None
 
 
 def _exits(name: str, rule: Rule, *, dynamic: bool = False) -> Make:
     def make(network: Network, share: Share, settings: Settings) -> Objective:
-        recipe = Recipe(name, network, rule, dynamic)
-        if rule == "paper" and not settings.ramp_share:
+        taught = share.distillation or rule
+        recipe = Recipe(name, network, taught, dynamic)
+        if taught == "paper" and not settings.ramp_share:
             settings = replace(settings, ramp_share=PUBLISHED_RAMP_ROUNDS / share.rounds)
         return exits_objective(recipe, share.depth, share.epochs, settings)
 
@@ -119,27 +129,36 @@ def _per_fedavg_round(network: Network, share: Share, settings: Settings) -> Obj
     return per_fedavg(network, share.depth, share.epochs, settings)
 
 
-def _quped_round(network: Network, share: Share, settings: Settings) -> Objective:
-    return reefl_quped(network.spec, share.depth, share.bits, share.epochs, settings)
+def _quped(quantizer: Literal["quped", "lsq", "parq"]) -> tuple[Make, Make]:
+    def federate(network: Network, share: Share, settings: Settings) -> Objective:
+        chosen = replace(settings, quantizer=quantizer)
+        spec, depth, bits = network.spec, share.depth, share.bits
+        return reefl_quped(spec, depth, bits, share.epochs, chosen, network)
 
+    def finish(network: Network, share: Share, settings: Settings) -> Objective:
+        chosen = replace(settings, quantizer=quantizer)
+        return quped(network.spec, share.depth, share.bits, chosen, network)
 
-def _quped_finish(network: Network, share: Share, settings: Settings) -> Objective:
-    return quped(network.spec, share.depth, share.bits, settings)
+    return federate, finish
 
 
 METHODS: Mapping[str, Method] = {
     "reefl": Method("ree", _exits("reefl", "best-exit")),
     "reefl-paper": Method("ree", _exits("reefl-paper", "paper")),
+    "reefl-dyn": Method("ree", _exits("reefl", "best-exit", dynamic=True), rule="dynamic"),
     "depthfl": Method("heads", _exits("depthfl", "all-pairs")),
     "depthfl-dyn": Method("heads", _exits("depthfl", "all-pairs", dynamic=True), rule="dynamic"),
     "exclusivefl": Method("heads", _exits("exclusivefl", "sum"), deepest_only=True),
     "inclusivefl": Method("heads", _exits("inclusivefl", "last"), rule="tiers"),
+    "scalefl": Method("heads", _exits("scalefl", "deepest"), rule="widths"),
     "fedavg": Method("heads", _exits("fedavg", "sum")),
     "fedavg-finetune": Method("heads", _exits("fedavg", "sum"), _fine_tune),
     "reefl-finetune": Method("ree", _exits("reefl", "best-exit"), _fine_tune),
     "local": Method("heads", None, _exits("local", "sum")),
-    "quped": Method("ree", _quped_round, _quped_finish, "personal"),
-    "qupel": Method("ree", _qupel_round, _quped_finish, "personal"),
+    "quped": Method("ree", *_quped("quped"), "personal"),
+    "lsq": Method("ree", *_quped("lsq"), "personal"),
+    "parq": Method("ree", *_quped("parq"), "personal"),
+    "qupel": Method("ree", _qupel_round, _quped("quped")[1], "personal"),
     "fml": Method("ree", *_rival(fml), "personal"),
     "pfedme": Method("ree", *_rival(pfedme), "personal"),
     "per-fedavg": Method("ree", _per_fedavg_round, _fine_tune),

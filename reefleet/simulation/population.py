@@ -14,7 +14,7 @@ from reefleet.datasets.corpus import Corpus, open_corpus
 from reefleet.datasets.formats import Samples
 from reefleet.datasets.pack import Part, normalized
 from reefleet.errors import DataTooSmall, InputError
-from reefleet.model import ModelSpec, Preprocessing
+from reefleet.model import ConvGeometry, ModelSpec, Preprocessing
 from reefleet.simulation.config import DataConfig, Experiment
 
 
@@ -53,23 +53,21 @@ def populate(experiment: Experiment, folder: Path, seed: int) -> Population:
     """Read and share out the data; the same seed gives the same clients.
 
     A client's parts never overlap. The pooled test part is the corpus's own where it has one.
-    Raises DataTooSmall, or InputError where the images are not square.
+    Raises DataTooSmall, InputError, or ConfigError where the model cannot read such images.
     """
     data = experiment.data
     corpus = open_corpus(data.kind, folder / data.path, data.size)
     channels, height, width = corpus.train.images.shape[1:]
-    if height != width:
-        msg = f"the images are {height} x {width}; set data.size to make them square"
-        raise InputError(msg)
     rng = np.random.default_rng([seed, 2])
     if data.samples:
         corpus = replace(corpus, train=_drawn(corpus.train, data.samples, rng))
     public, private = _split(corpus.train, experiment.model.public_samples, rng)
     clients = _clients(experiment, private, rng)
     pixels = corpus.train.images[:2000].astype(np.float32) / 255
-    spec = _spec(experiment, corpus, height, channels)
+    across = 0 if width == height else width
+    spec = _spec(experiment, corpus, (channels, height, across))
     mean, std = float(pixels.mean()), float(pixels.std()) or 1.0
-    preprocessing = Preprocessing(height, channels, mean, std)
+    preprocessing = Preprocessing(height, channels, mean, std, across)
     own = corpus.test or _pooled([client.test for client in clients])
     return Population(
         clients,
@@ -129,19 +127,25 @@ def _cut(
     )
 
 
-def _spec(experiment: Experiment, corpus: Corpus, side: int, channels: int) -> ModelSpec:
+def _spec(experiment: Experiment, corpus: Corpus, image: tuple[int, int, int]) -> ModelSpec:
     model = experiment.model
+    conv = None
+    if model.conv_stem:
+        conv = ConvGeometry(model.conv_stem, model.conv_widths, model.conv_strides)
     return ModelSpec(
-        image_size=side,
+        image_size=image[1],
         patch_size=model.patch_size,
-        channels=channels,
+        channels=image[0],
         width=model.width,
-        heads=model.heads,
+        heads=1 if conv else model.heads,
         depth=model.depth,
         classes=corpus.classes,
         exits=model.exits,
         mlp_ratio=model.mlp_ratio,
         ree_hidden=model.ree_hidden,
+        image_width=image[2],
+        patch_width=model.patch_width,
+        conv=conv,
     )
 
 

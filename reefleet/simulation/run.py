@@ -6,84 +6,34 @@ checkpoint to the same digits.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from reefleet.aggregation.cohort import stratified
 from reefleet.blobs import write_atomic
+from reefleet.datasets.order import seed_from
 from reefleet.datasets.pack import Part
 from reefleet.errors import EmptyRound
-from reefleet.learning.objectives import Objective, Settings
-from reefleet.simulation import checkpoint
+from reefleet.learning.network import Network
+from reefleet.learning.pretraining import DEPTH_ROWS
+from reefleet.simulation import checkpoint, deployable
 from reefleet.simulation.checkpoint import Progress
-from reefleet.simulation.config import Experiment
-from reefleet.simulation.evaluation import exit_accuracy, shared_accuracy
-from reefleet.simulation.methods import Make, Share, method_named
-from reefleet.simulation.population import Client, Population
-from reefleet.simulation.server import Server
-from reefleet.simulation.training import (
-    SHARED,
-    Lesson,
-    first_state,
-    kept,
-    seed_of,
-    snap,
-    train,
-)
+from reefleet.simulation.clients import Crew, Engine, Outcome, Work, local_engine, resolved
+from reefleet.simulation.early_exit import Answers, area, early_exit
+from reefleet.simulation.evaluation import exit_accuracy, leaving_macs, shared_answers
+from reefleet.simulation.ground import Ground
+from reefleet.simulation.population import Client
+from reefleet.simulation.server import Model, Server
+from reefleet.simulation.trial import Trial
 
 CLIENTS_BETWEEN_CHECKPOINTS = 25
 Show = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Which run this is."""
-
-    experiment: Experiment
-    method: str
-    rate: float
-    seed: int
-
-    @property
-    def settings(self) -> Settings:
-        """The experiment's settings with this rate; the end and the personal rates keep ratio."""
-        base = self.experiment.training
-        factor = self.rate / base.rate
-        return replace(
-            base,
-            rate=self.rate,
-            rate_end=base.rate_end * factor,
-            personal_rate=base.personal_rate * factor,
-            personal_rate_end=base.personal_rate_end * factor,
-        )
-
-    @property
-    def folder(self) -> str:
-        """Name of the run's folder."""
-        return f"{self.method}-rate{self.rate:g}-seed{self.seed}"
-
-    @property
-    def fingerprint(self) -> str:
-        """Digest of all that decides the digits."""
-        facts = asdict(replace(self.experiment, name="", methods=("",), seeds=(0,), rates=()))
-        told = json.dumps([facts, self.method, self.rate, self.seed], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What all methods start from alike: the clients, and a pre-trained backbone where asked."""
-
-    population: Population
-    backbone: Mapping[str, NDArray[np.float32]]
 
 
 def finished(trial: Trial, out: Path) -> dict[str, Any] | None:
@@ -95,12 +45,14 @@ def finished(trial: Trial, out: Path) -> dict[str, Any] | None:
     return found
 
 
-def run(trial: Trial, ground: Ground, out: Path, show: Show) -> dict[str, Any]:
+def run(
+    trial: Trial, ground: Ground, out: Path, show: Show, engine: Engine = local_engine
+) -> dict[str, Any]:
     """Run or go on with `trial` under `out`; gives its figures, which also lie in result.json."""
     folder = out / trial.folder
     folder.mkdir(parents=True, exist_ok=True)
     progress = checkpoint.load(folder, trial.fingerprint) or Progress()
-    result = _Run(trial, ground, folder, progress, show).finish()
+    result = _Run(trial, ground, folder, progress, show).finish(engine(trial, ground))
     write_atomic(folder / checkpoint.RESULT, (json.dumps(result, indent=2) + "\n").encode())
     return result
 
@@ -110,131 +62,102 @@ class _Run:
         self, trial: Trial, ground: Ground, folder: Path, progress: Progress, show: Show
     ) -> None:
         self.trial, self.folder = trial, folder
-        population = ground.population
         self.progress, self.show = progress, show
-        self.method, bits = method_named(trial.method)
-        network = self.method.network(population.spec, trial.experiment.model, trial.settings)
-        first = {**network.initial(trial.seed), **ground.backbone}
+        self.method, self.population = resolved(trial, ground)
+        clients, spec = self.population.clients, self.population.spec
+        network = self.method.network(spec, trial.experiment.model, trial.settings)
+        first = {**network.initial(trial.seed), **ground.started(network)}
         alpha = trial.settings.dynamic
-        self.server = Server.start(network, self.method.rule, len(population.clients), alpha, first)
+        self.server = Server.start(network, self.method.rule, len(clients), alpha, first)
         if progress.model:
             self.server.model, self.server.memory = progress.model, progress.memory
-        if bits:
-            same = tuple(replace(client, bits=bits) for client in population.clients)
-            population = replace(population, clients=same)
-        self.population = population
-        deepest = max(client.depth for client in population.clients)
-        self.depth = deepest
-        self.able = [
-            c for c in population.clients if c.depth == deepest or not self.method.deepest_only
-        ]
+        self.depth = deepest = max(client.depth for client in clients)
+        alone = self.method.deepest_only or trial.experiment.fleet.deepest_only
+        self.able = [c for c in clients if c.depth == deepest or not alone]
         self.begun = time.perf_counter() - progress.seconds
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, crew: Crew) -> dict[str, Any]:
         """Go through the rounds and what follows them."""
-        if federate := self.method.federate:
+        if self.method.federate:
             for number in range(self.progress.rounds, self.trial.experiment.rounds.total):
-                self._round(number, federate)
-        if finish := self.method.finish:
-            for client in self.population.clients[len(self.progress.personal) :]:
-                self._personal(client, finish)
+                self._round(number, crew)
+        if self.method.finish:
+            self._personal(crew)
         self._save()
+        deployable.write(self.folder, self.population, self.server.network)
         return self._result()
 
-    def _round(self, number: int, make: Make) -> None:
+    def _round(self, number: int, crew: Crew) -> None:
         rounds = self.trial.experiment.rounds
-        rng = np.random.default_rng([self.trial.seed, 3, number])
-        chosen = rng.permutation(len(self.able))[: rounds.per_round]
-        cohort = [self.able[index] for index in sorted(chosen)]
+        cohort = self._cohort(number)
         if not cohort:
             msg = "no client can take part; check fleet.depths"
             raise EmptyRound(msg)
-        losses = [self._update(client, number, make) for client in cohort]
+        works = [Work("federate", c.number, number, self._stored(c)) for c in cohort]
+        losses = [self._fold(outcome) for outcome in crew(works, self._cuts(cohort))]
         self.server.finish()
         self.progress.rounds = number + 1
         line: dict[str, Any] = {"round": number + 1, "loss": sum(losses) / len(losses)}
         if (number + 1) % rounds.evaluate_every == 0 or number + 1 == rounds.total:
-            line["validation"] = self._shared(self.population.validation)
+            line["validation"] = exit_accuracy(self._shared(self.population.validation))
             self.progress.lines.append(line)
             self._save()
         else:
             self.progress.lines.append(line)
         self.show(f"{self.trial.folder} round {number + 1}/{rounds.total} {_said(line)}")
 
-    def _update(self, client: Client, number: int, make: Make) -> float:
+    def _cohort(self, number: int) -> list[Client]:
         rounds = self.trial.experiment.rounds
-        objective = self._objective(make, client, rounds.local_epochs)
-        weights = self.server.cut(client.depth)
-        stored = self._stored(client)
-        state = first_state(objective, weights, stored, client.bits)
-        span = (number / rounds.total, (number + 1) / rounds.total)
-        lesson = self._lesson(client, "federate", number, span)
-        state, loss = train(objective, state, lesson)
-        delta = {
-            name.removeprefix(SHARED): value.numpy() - weights[name.removeprefix(SHARED)]
-            for name, value in state.items()
-            if name.startswith(SHARED)
-        }
-        self.server.fold(client.depth, delta, len(client.train))
-        held = kept(objective, state)
-        self.progress.clients[client.number] = {n: v.numpy() for n, v in held.items()}
-        size = sum(value.nbytes for value in delta.values())
+        if rounds.cohort == "stratified":
+            seed = seed_from(self.trial.seed, "cohort", number)
+            drawn = stratified(self.able, lambda client: client.depth, rounds.per_round, seed)
+            return sorted(drawn, key=lambda client: client.number)
+        rng = np.random.default_rng([self.trial.seed, 3, number])
+        chosen = rng.permutation(len(self.able))[: rounds.per_round]
+        return [self.able[index] for index in sorted(chosen)]
+
+    def _fold(self, outcome: Outcome) -> float:
+        client = self.population.clients[outcome.client]
+        self.server.fold(client.depth, self._voted(outcome.delta), len(client.train))
+        self.progress.clients[client.number] = outcome.kept
+        size = sum(value.nbytes for value in outcome.delta.values())
         self.progress.bytes_up += size
         self.progress.bytes_down += size
-        return loss
+        return outcome.loss
 
-    def _personal(self, client: Client, make: Make) -> None:
-        rounds = self.trial.experiment.rounds
-        epochs = max(
-            1,
-            round(
-                rounds.local_epochs
-                * rounds.total
-                * min(1.0, rounds.per_round / len(self.population.clients))
-            ),
-        )  # of `local`: what a client trains on the average elsewhere
-        objective = self._objective(make, client, epochs)
-        state = first_state(
-            objective, self.server.cut(client.depth), self._stored(client), client.bits
-        )
-        state, _ = train(objective, state, self._lesson(client, "personalize", 0, (0.0, 1.0)))
-        snap(state)
-        roles = (self.method.answers, "frozen")
-        params = {
-            name.partition("/")[2]: value
-            for name, value in state.items()
-            if name.partition("/")[0] in roles
-        }
-        figures = {
-            name: exit_accuracy(self.server.network, params, client.depth, *self._tensors(part))
-            for name, part in (("validation", client.validation), ("test", client.test))
-        }
-        self.progress.personal.append({"client": client.number, "depth": client.depth, **figures})
-        if len(self.progress.personal) % CLIENTS_BETWEEN_CHECKPOINTS == 0:
+    def _voted(self, delta: Model) -> Model:
+        if self.trial.experiment.model.holder_mask:
+            return delta
+        rows = [name for name in self.server.model if name.startswith(DEPTH_ROWS)]
+        return {**{name: np.zeros_like(self.server.model[name]) for name in rows}, **delta}
+
+    def _personal(self, crew: Crew) -> None:
+        clients, done = self.population.clients, self.progress.personal
+        while len(done) < len(clients):
+            some = clients[len(done) : len(done) + CLIENTS_BETWEEN_CHECKPOINTS]
+            works = [Work("personalize", c.number, stored=self._stored(c)) for c in some]
+            for outcome in crew(works, self._cuts(some)):
+                depth = clients[outcome.client].depth
+                done.append({"client": outcome.client, "depth": depth, **outcome.accuracy})
             self._save()
-            done, count = len(self.progress.personal), len(self.population.clients)
-            self.show(f"{self.trial.folder} personal {done}/{count}")
+            self.show(f"{self.trial.folder} personal {len(done)}/{len(clients)}")
 
-    def _objective(self, make: Make, client: Client, epochs: int) -> Objective:
-        rounds = self.trial.experiment.rounds.total
-        share = Share(client.depth, client.bits, epochs, rounds)
-        return make(self.server.network, share, self.trial.settings)
+    def _cuts(self, clients: Sequence[Client]) -> dict[int, Model]:
+        return {depth: self.server.cut(depth) for depth in {client.depth for client in clients}}
 
-    def _stored(self, client: Client) -> dict[str, torch.Tensor]:
-        found = self.progress.clients.get(client.number, {})
-        return {name: torch.from_numpy(value) for name, value in found.items()}
+    def _stored(self, client: Client) -> Model:
+        return self.progress.clients.get(client.number, {})
 
-    def _lesson(self, client: Client, kind: str, number: int, span: tuple[float, float]) -> Lesson:
-        seed = seed_of(self.trial.seed, kind, number, client.number)
-        images, labels = self._tensors(client.train)
-        batch = self.trial.experiment.rounds.batch_size
-        return Lesson(images, labels, batch, seed, *span)
+    def _shared(self, part: Part) -> Answers:
+        images, labels = self.population.images(part), torch.from_numpy(part.labels)
+        return shared_answers(self.server, self.depth, images, labels)
 
-    def _tensors(self, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.population.images(part), torch.from_numpy(part.labels)
-
-    def _shared(self, part: Part) -> list[float]:
-        return shared_accuracy(self.server, self.depth, *self._tensors(part))
+    def _leaving(self, known: Answers, met: Answers) -> dict[str, Any]:
+        """Figures of early exits; the area is over the costs of plain heads, for all methods."""
+        found = early_exit(known, met, leaving_macs(self.server, self.depth))
+        spec = self.population.spec
+        least, most = (Network(spec, "heads").macs(e) for e in (spec.exits[0], self.depth))
+        return {"early_exit": found, "area": area(found["curve"], least, most)}
 
     def _save(self) -> None:
         self.progress.model, self.progress.memory = self.server.model, self.server.memory
@@ -243,13 +166,15 @@ class _Run:
 
     def _result(self) -> dict[str, Any]:
         figures: dict[str, Any] = {}
-        spec = self.population.spec
+        exits = self.population.spec.exits_within(self.depth)
         if self.method.federate:
-            figures["exits"] = list(spec.exits_within(self.depth))
-            figures["validation_exits"] = self._shared(self.population.validation)
-            figures["test_exits"] = self._shared(self.population.test)
+            figures["exits"] = list(exits)
+            known, met = map(self._shared, (self.population.validation, self.population.test))
+            figures["validation_exits"], figures["test_exits"] = map(exit_accuracy, (known, met))
             figures["validation"] = _mean(figures["validation_exits"])
             figures["test"] = _mean(figures["test_exits"])
+            if len(known.labels) and len(met.labels):
+                figures |= self._leaving(known, met)
         if personal := self.progress.personal:
             for part in ("validation", "test"):
                 own = [client[part] for client in personal if client[part]]
@@ -257,10 +182,11 @@ class _Run:
                 figures[f"personal_{part}_deepest"] = _mean([exits[-1] for exits in own])
         return {
             "method": self.trial.method,
+            "name": self.trial.name or self.trial.method,
             "rate": self.trial.rate,
             "seed": self.trial.seed,
             **figures,
-            "exit_macs": [self.server.network.macs(e) for e in spec.exits_within(self.depth)],
+            "exit_macs": [self.server.network_of(e).macs(e) for e in exits],
             "bytes_up": self.progress.bytes_up,
             "bytes_down": self.progress.bytes_down,
             "seconds": round(self.progress.seconds, 1),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reefleet.datasets.order import shuffled
 from reefleet.errors import NonFiniteUpdate
 from reefleet.learning.objectives import Objective
 from reefleet.wire import codebook
 from reefleet.wire.manifest import StateTensor
 
 KEPT_ROLES = frozenset({"personal", "centers", "statistic"})
-PERSONAL, CENTERS, SHARED = "personal/", "centers/", "shared/"
+PERSONAL, CENTERS, SCALES, SHARED = "personal/", "centers/", "scales/", "shared/"
+FITTED = {"rows": 1, "lloyd": 2}  # in this order, after all else
 
 Arrays = Mapping[str, NDArray[np.float32]]
 State = dict[str, Tensor]
@@ -36,12 +37,6 @@ class Lesson:
     end: float = 1.0
 
 
-def seed_of(*facts: object) -> int:
-    """A seed that depends on these facts alone, so that repeated work is the same bit for bit."""
-    named = " ".join(str(fact) for fact in facts)
-    return int.from_bytes(hashlib.sha256(named.encode()).digest()[:8], "big")
-
-
 def train(objective: Objective, state: State, lesson: Lesson) -> tuple[State, float]:
     """Run every phase; gives the final state and the mean loss over the last epoch.
 
@@ -53,8 +48,8 @@ def train(objective: Objective, state: State, lesson: Lesson) -> tuple[State, fl
     total = max(1, per_epoch * sum(phase.epochs for phase in objective.phases))
     steps, loss = 0, math.nan
     for phase in objective.phases:
-        if phase.enter == "snap":
-            snap(state)
+        if phase.enter:
+            snap(state, phase.enter)
         for _ in range(phase.epochs):
             losses = 0.0
             for rows in shuffled(count, size, rng):
@@ -74,26 +69,17 @@ def train(objective: Objective, state: State, lesson: Lesson) -> tuple[State, fl
     return {name: value.detach() for name, value in state.items()}, loss
 
 
-def shuffled(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices 0..count-1 in a fresh order, in runs of `size`; the last may be short."""
-    order = rng.permutation(count)
-    for start in range(0, count, size):
-        yield order[start : start + size]
-
-
-def first_state(
-    objective: Objective, weights: Arrays, stored: Mapping[str, Tensor], bits: int
-) -> State:
+def first_state(objective: Objective, weights: Arrays, stored: Mapping[str, Tensor]) -> State:
     """First values of the objective's state from the weights and what an earlier round left."""
     state: State = {}
-    for item in sorted(objective.state, key=lambda item: item.init == "lloyd"):
+    for item in sorted(objective.state, key=lambda item: FITTED.get(item.init, 0)):
         kept = stored.get(item.name) if item.role in KEPT_ROLES else None
         if kept is not None and tuple(kept.shape) == item.shape:
             state[item.name] = kept
         elif item.init == "weights":
             state[item.name] = torch.from_numpy(weights[item.source].copy())
-        elif item.init == "lloyd":
-            state[item.name] = _fitted(item, state, weights, bits)
+        elif item.init in FITTED:
+            state[item.name] = _fitted(item, state)
         else:
             state[item.name] = torch.zeros(item.shape)
     return state
@@ -104,19 +90,26 @@ def kept(objective: Objective, state: Mapping[str, Tensor]) -> State:
     return {item.name: state[item.name] for item in objective.state if item.role in KEPT_ROLES}
 
 
-def snap(state: MutableMapping[str, Tensor]) -> None:
-    """Put each codebook on the int8 grid and each quantized weight on its nearest center."""
+def snap(state: MutableMapping[str, Tensor], policy: str = "snap") -> None:
+    """Apply a host policy to the codebooks and their weights; see `wire.codebook.settle`."""
     for name in [n.removeprefix(CENTERS) for n in state if n.startswith(CENTERS)]:
-        values = state[PERSONAL + name].numpy()
-        centers = codebook.snap(np.sort(state[CENTERS + name].numpy())).centers
-        state[CENTERS + name] = torch.from_numpy(centers)
-        state[PERSONAL + name] = torch.from_numpy(centers[codebook.assign(values, centers)])
+        rows = state.get(SCALES + name)
+        weights, centers = codebook.settle(
+            policy,
+            state[PERSONAL + name].numpy(),
+            state[CENTERS + name].numpy(),
+            None if rows is None else rows.numpy(),
+        )
+        state[CENTERS + name], state[PERSONAL + name] = map(torch.from_numpy, (centers, weights))
 
 
-def _fitted(item: StateTensor, state: State, weights: Arrays, bits: int) -> Tensor:
-    own = state.get(PERSONAL + item.source)
-    values = weights[item.source] if own is None else own.numpy()
-    return torch.from_numpy(codebook.lloyd(values.ravel(), bits))
+def _fitted(item: StateTensor, state: State) -> Tensor:
+    weights = state[PERSONAL + item.source].numpy()
+    if item.init == "rows":
+        return torch.from_numpy(codebook.row_scales(weights))
+    if (rows := state.get(SCALES + item.source)) is not None:
+        weights = weights / rows.numpy()[:, None]
+    return torch.from_numpy(codebook.lloyd(weights.ravel(), item.shape[0].bit_length() - 1))
 
 
 def _finite(loss: float, step: int) -> float:

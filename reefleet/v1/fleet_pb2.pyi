@@ -13,9 +13,31 @@ class TaskKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TASK_KIND_UNSPECIFIED: _ClassVar[TaskKind]
     TASK_KIND_FEDERATE: _ClassVar[TaskKind]
     TASK_KIND_PERSONALIZE: _ClassVar[TaskKind]
+    TASK_KIND_DEPLOY: _ClassVar[TaskKind]
+
+class DeploymentOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPLOYMENT_OUTCOME_UNSPECIFIED: _ClassVar[DeploymentOutcome]
+    DEPLOYMENT_OUTCOME_INSTALLED: _ClassVar[DeploymentOutcome]
+    DEPLOYMENT_OUTCOME_RESTORED: _ClassVar[DeploymentOutcome]
+    DEPLOYMENT_OUTCOME_KEPT: _ClassVar[DeploymentOutcome]
+
+class AbandonCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ABANDON_CAUSE_UNSPECIFIED: _ClassVar[AbandonCause]
+    ABANDON_CAUSE_MEMORY: _ClassVar[AbandonCause]
+    ABANDON_CAUSE_CRASH: _ClassVar[AbandonCause]
 TASK_KIND_UNSPECIFIED: TaskKind
 TASK_KIND_FEDERATE: TaskKind
 TASK_KIND_PERSONALIZE: TaskKind
+TASK_KIND_DEPLOY: TaskKind
+DEPLOYMENT_OUTCOME_UNSPECIFIED: DeploymentOutcome
+DEPLOYMENT_OUTCOME_INSTALLED: DeploymentOutcome
+DEPLOYMENT_OUTCOME_RESTORED: DeploymentOutcome
+DEPLOYMENT_OUTCOME_KEPT: DeploymentOutcome
+ABANDON_CAUSE_UNSPECIFIED: AbandonCause
+ABANDON_CAUSE_MEMORY: AbandonCause
+ABANDON_CAUSE_CRASH: AbandonCause
 
 class EnrollRequest(_message.Message):
     __slots__ = ("token", "certificate_request")
@@ -50,18 +72,36 @@ class RenewCertificateResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
 
 class ReportProfileRequest(_message.Message):
-    __slots__ = ("profile",)
+    __slots__ = ("profile", "codecs")
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
     profile: _plan_pb2.DeviceProfile
-    def __init__(self, profile: _Optional[_Union[_plan_pb2.DeviceProfile, _Mapping]] = ...) -> None: ...
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, profile: _Optional[_Union[_plan_pb2.DeviceProfile, _Mapping]] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReportProfileResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("broker",)
+    BROKER_FIELD_NUMBER: _ClassVar[int]
+    broker: Broker
+    def __init__(self, broker: _Optional[_Union[Broker, _Mapping]] = ...) -> None: ...
+
+class Broker(_message.Message):
+    __slots__ = ("host", "port", "telemetry_s")
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_S_FIELD_NUMBER: _ClassVar[int]
+    host: str
+    port: int
+    telemetry_s: float
+    def __init__(self, host: _Optional[str] = ..., port: _Optional[int] = ..., telemetry_s: _Optional[float] = ...) -> None: ...
 
 class NextTaskRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("conditions", "idle")
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    conditions: _plan_pb2.Conditions
+    idle: bool
+    def __init__(self, conditions: _Optional[_Union[_plan_pb2.Conditions, _Mapping]] = ..., idle: bool = ...) -> None: ...
 
 class NextTaskResponse(_message.Message):
     __slots__ = ("task", "wait_ms", "finished")
@@ -78,7 +118,7 @@ class Finished(_message.Message):
     def __init__(self) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("kind", "lease", "round", "rounds_total", "base_version", "plan", "manifest", "manifest_signature", "weights", "deadline_s")
+    __slots__ = ("kind", "lease", "round", "rounds_total", "base_version", "plan", "manifest", "manifest_signature", "weights", "deadline_s", "turn")
     KIND_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +129,7 @@ class Task(_message.Message):
     MANIFEST_SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    TURN_FIELD_NUMBER: _ClassVar[int]
     kind: TaskKind
     lease: str
     round: int
@@ -99,7 +140,8 @@ class Task(_message.Message):
     manifest_signature: bytes
     weights: _artifact_pb2.ArtifactRef
     deadline_s: int
-    def __init__(self, kind: _Optional[_Union[TaskKind, str]] = ..., lease: _Optional[str] = ..., round: _Optional[int] = ..., rounds_total: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_plan_pb2.SubmodelPlan, _Mapping]] = ..., manifest: _Optional[_Union[_artifact_pb2.ArtifactRef, _Mapping]] = ..., manifest_signature: _Optional[bytes] = ..., weights: _Optional[_Union[_artifact_pb2.ArtifactRef, _Mapping]] = ..., deadline_s: _Optional[int] = ...) -> None: ...
+    turn: int
+    def __init__(self, kind: _Optional[_Union[TaskKind, str]] = ..., lease: _Optional[str] = ..., round: _Optional[int] = ..., rounds_total: _Optional[int] = ..., base_version: _Optional[int] = ..., plan: _Optional[_Union[_plan_pb2.SubmodelPlan, _Mapping]] = ..., manifest: _Optional[_Union[_artifact_pb2.ArtifactRef, _Mapping]] = ..., manifest_signature: _Optional[bytes] = ..., weights: _Optional[_Union[_artifact_pb2.ArtifactRef, _Mapping]] = ..., deadline_s: _Optional[int] = ..., turn: _Optional[int] = ...) -> None: ...
 
 class OpenUpdateRequest(_message.Message):
     __slots__ = ("lease", "update")
@@ -152,7 +194,7 @@ class CommitUpdateResponse(_message.Message):
     def __init__(self, repeated: bool = ...) -> None: ...
 
 class DeviceMetrics(_message.Message):
-    __slots__ = ("loss", "shared_accuracy", "personal_accuracy", "held_out_samples", "bytes_down", "bytes_up", "peak_resident_bytes", "train_seconds")
+    __slots__ = ("loss", "shared_accuracy", "personal_accuracy", "held_out_samples", "bytes_down", "bytes_up", "peak_resident_bytes", "train_seconds", "steps", "steps_asked")
     LOSS_FIELD_NUMBER: _ClassVar[int]
     SHARED_ACCURACY_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_ACCURACY_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +203,8 @@ class DeviceMetrics(_message.Message):
     BYTES_UP_FIELD_NUMBER: _ClassVar[int]
     PEAK_RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     TRAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_ASKED_FIELD_NUMBER: _ClassVar[int]
     loss: float
     shared_accuracy: _containers.RepeatedScalarFieldContainer[float]
     personal_accuracy: _containers.RepeatedScalarFieldContainer[float]
@@ -169,7 +213,9 @@ class DeviceMetrics(_message.Message):
     bytes_up: int
     peak_resident_bytes: int
     train_seconds: float
-    def __init__(self, loss: _Optional[float] = ..., shared_accuracy: _Optional[_Iterable[float]] = ..., personal_accuracy: _Optional[_Iterable[float]] = ..., held_out_samples: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., peak_resident_bytes: _Optional[int] = ..., train_seconds: _Optional[float] = ...) -> None: ...
+    steps: int
+    steps_asked: int
+    def __init__(self, loss: _Optional[float] = ..., shared_accuracy: _Optional[_Iterable[float]] = ..., personal_accuracy: _Optional[_Iterable[float]] = ..., held_out_samples: _Optional[int] = ..., bytes_down: _Optional[int] = ..., bytes_up: _Optional[int] = ..., peak_resident_bytes: _Optional[int] = ..., train_seconds: _Optional[float] = ..., steps: _Optional[int] = ..., steps_asked: _Optional[int] = ...) -> None: ...
 
 class ReportPersonalRequest(_message.Message):
     __slots__ = ("lease", "metrics", "early_exit")
@@ -202,5 +248,35 @@ class EarlyExitReport(_message.Message):
     def __init__(self, accuracy: _Optional[float] = ..., full_depth_accuracy: _Optional[float] = ..., mean_exit_depth: _Optional[float] = ..., p50_ms: _Optional[float] = ..., full_depth_p50_ms: _Optional[float] = ..., packed_bytes: _Optional[int] = ..., thresholds: _Optional[_Iterable[float]] = ..., exit_share: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ReportPersonalResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReportDeploymentRequest(_message.Message):
+    __slots__ = ("lease", "outcome", "accuracy", "accuracy_before", "early_exit")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    EARLY_EXIT_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    outcome: DeploymentOutcome
+    accuracy: float
+    accuracy_before: float
+    early_exit: EarlyExitReport
+    def __init__(self, lease: _Optional[str] = ..., outcome: _Optional[_Union[DeploymentOutcome, str]] = ..., accuracy: _Optional[float] = ..., accuracy_before: _Optional[float] = ..., early_exit: _Optional[_Union[EarlyExitReport, _Mapping]] = ...) -> None: ...
+
+class ReportDeploymentResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class AbandonTaskRequest(_message.Message):
+    __slots__ = ("lease", "cause")
+    LEASE_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    lease: str
+    cause: AbandonCause
+    def __init__(self, lease: _Optional[str] = ..., cause: _Optional[_Union[AbandonCause, str]] = ...) -> None: ...
+
+class AbandonTaskResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

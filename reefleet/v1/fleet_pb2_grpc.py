@@ -147,6 +147,16 @@ class FleetServiceStub(object):
                 request_serializer=reefleet_dot_v1_dot_fleet__pb2.ReportPersonalRequest.SerializeToString,
                 response_deserializer=reefleet_dot_v1_dot_fleet__pb2.ReportPersonalResponse.FromString,
                 _registered_method=True)
+        self.ReportDeployment = channel.unary_unary(
+                '/reefleet.v1.FleetService/ReportDeployment',
+                request_serializer=reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentResponse.FromString,
+                _registered_method=True)
+        self.AbandonTask = channel.unary_unary(
+                '/reefleet.v1.FleetService/AbandonTask',
+                request_serializer=reefleet_dot_v1_dot_fleet__pb2.AbandonTaskRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_fleet__pb2.AbandonTaskResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer(object):
@@ -200,6 +210,19 @@ class FleetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportDeployment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonTask(self, request, context):
+        """Gives up work that the device cannot do; its plan is lowered. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -237,6 +260,16 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.ReportPersonal,
                     request_deserializer=reefleet_dot_v1_dot_fleet__pb2.ReportPersonalRequest.FromString,
                     response_serializer=reefleet_dot_v1_dot_fleet__pb2.ReportPersonalResponse.SerializeToString,
+            ),
+            'ReportDeployment': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportDeployment,
+                    request_deserializer=reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentResponse.SerializeToString,
+            ),
+            'AbandonTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonTask,
+                    request_deserializer=reefleet_dot_v1_dot_fleet__pb2.AbandonTaskRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_fleet__pb2.AbandonTaskResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -430,6 +463,60 @@ class FleetService(object):
             '/reefleet.v1.FleetService/ReportPersonal',
             reefleet_dot_v1_dot_fleet__pb2.ReportPersonalRequest.SerializeToString,
             reefleet_dot_v1_dot_fleet__pb2.ReportPersonalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportDeployment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.FleetService/ReportDeployment',
+            reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentRequest.SerializeToString,
+            reefleet_dot_v1_dot_fleet__pb2.ReportDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.FleetService/AbandonTask',
+            reefleet_dot_v1_dot_fleet__pb2.AbandonTaskRequest.SerializeToString,
+            reefleet_dot_v1_dot_fleet__pb2.AbandonTaskResponse.FromString,
             options,
             channel_credentials,
             insecure,

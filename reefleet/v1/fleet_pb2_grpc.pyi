@@ -95,6 +95,17 @@ class FleetServiceStub:
         reefleet.v1.fleet_pb2.ReportPersonalResponse,
     ]
 
+    ReportDeployment: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.ReportDeploymentRequest,
+        reefleet.v1.fleet_pb2.ReportDeploymentResponse,
+    ]
+
+    AbandonTask: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.AbandonTaskRequest,
+        reefleet.v1.fleet_pb2.AbandonTaskResponse,
+    ]
+    """Gives up work that the device cannot do; its plan is lowered. Safe to repeat."""
+
 class FleetServiceAsyncStub:
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
     leases only: no stream is held open while a device trains.
@@ -139,6 +150,17 @@ class FleetServiceAsyncStub:
         reefleet.v1.fleet_pb2.ReportPersonalRequest,
         reefleet.v1.fleet_pb2.ReportPersonalResponse,
     ]
+
+    ReportDeployment: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.ReportDeploymentRequest,
+        reefleet.v1.fleet_pb2.ReportDeploymentResponse,
+    ]
+
+    AbandonTask: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.AbandonTaskRequest,
+        reefleet.v1.fleet_pb2.AbandonTaskResponse,
+    ]
+    """Gives up work that the device cannot do; its plan is lowered. Safe to repeat."""
 
 class FleetServiceServicer(metaclass=abc.ABCMeta):
     """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
@@ -198,5 +220,20 @@ class FleetServiceServicer(metaclass=abc.ABCMeta):
         request: reefleet.v1.fleet_pb2.ReportPersonalRequest,
         context: _ServicerContext,
     ) -> typing.Union[reefleet.v1.fleet_pb2.ReportPersonalResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.ReportPersonalResponse]]: ...
+
+    @abc.abstractmethod
+    def ReportDeployment(
+        self,
+        request: reefleet.v1.fleet_pb2.ReportDeploymentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.fleet_pb2.ReportDeploymentResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.ReportDeploymentResponse]]: ...
+
+    @abc.abstractmethod
+    def AbandonTask(
+        self,
+        request: reefleet.v1.fleet_pb2.AbandonTaskRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.fleet_pb2.AbandonTaskResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.AbandonTaskResponse]]:
+        """Gives up work that the device cannot do; its plan is lowered. Safe to repeat."""
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

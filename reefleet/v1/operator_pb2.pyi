@@ -12,7 +12,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("fleet", "phase", "paused", "version", "rounds_total", "rounds_closed", "min_devices", "devices", "rounds", "refusals", "at")
+    __slots__ = ("fleet", "phase", "paused", "version", "rounds_total", "rounds_closed", "min_devices", "devices", "rounds", "refusals", "at", "deployment", "trouble")
     FLEET_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     PAUSED_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,8 @@ class GetStatusResponse(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     AT_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     fleet: str
     phase: str
     paused: bool
@@ -35,21 +37,25 @@ class GetStatusResponse(_message.Message):
     rounds: _containers.RepeatedCompositeFieldContainer[RoundSummary]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     at: float
-    def __init__(self, fleet: _Optional[str] = ..., phase: _Optional[str] = ..., paused: bool = ..., version: _Optional[int] = ..., rounds_total: _Optional[int] = ..., rounds_closed: _Optional[int] = ..., min_devices: _Optional[int] = ..., devices: _Optional[_Union[DeviceCounts, _Mapping]] = ..., rounds: _Optional[_Iterable[_Union[RoundSummary, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., at: _Optional[float] = ...) -> None: ...
+    deployment: Deployment
+    trouble: str
+    def __init__(self, fleet: _Optional[str] = ..., phase: _Optional[str] = ..., paused: bool = ..., version: _Optional[int] = ..., rounds_total: _Optional[int] = ..., rounds_closed: _Optional[int] = ..., min_devices: _Optional[int] = ..., devices: _Optional[_Union[DeviceCounts, _Mapping]] = ..., rounds: _Optional[_Iterable[_Union[RoundSummary, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., at: _Optional[float] = ..., deployment: _Optional[_Union[Deployment, _Mapping]] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class DeviceCounts(_message.Message):
-    __slots__ = ("enrolled", "ready", "present", "failed", "revoked")
+    __slots__ = ("enrolled", "ready", "present", "failed", "revoked", "online")
     ENROLLED_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     PRESENT_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
     enrolled: int
     ready: int
     present: int
     failed: int
     revoked: int
-    def __init__(self, enrolled: _Optional[int] = ..., ready: _Optional[int] = ..., present: _Optional[int] = ..., failed: _Optional[int] = ..., revoked: _Optional[int] = ...) -> None: ...
+    online: int
+    def __init__(self, enrolled: _Optional[int] = ..., ready: _Optional[int] = ..., present: _Optional[int] = ..., failed: _Optional[int] = ..., revoked: _Optional[int] = ..., online: _Optional[int] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("round", "device_id", "reason", "at")
@@ -108,7 +114,7 @@ class GetDeviceRequest(_message.Message):
     def __init__(self, device_id: _Optional[str] = ...) -> None: ...
 
 class GetDeviceResponse(_message.Message):
-    __slots__ = ("device", "profile", "why", "serial", "refusals", "personal", "early_exit")
+    __slots__ = ("device", "profile", "why", "serial", "refusals", "personal", "early_exit", "vitals")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +122,7 @@ class GetDeviceResponse(_message.Message):
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
     EARLY_EXIT_FIELD_NUMBER: _ClassVar[int]
+    VITALS_FIELD_NUMBER: _ClassVar[int]
     device: DeviceSummary
     profile: _plan_pb2.DeviceProfile
     why: _containers.RepeatedScalarFieldContainer[str]
@@ -123,7 +130,32 @@ class GetDeviceResponse(_message.Message):
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     personal: _fleet_pb2.DeviceMetrics
     early_exit: _fleet_pb2.EarlyExitReport
-    def __init__(self, device: _Optional[_Union[DeviceSummary, _Mapping]] = ..., profile: _Optional[_Union[_plan_pb2.DeviceProfile, _Mapping]] = ..., why: _Optional[_Iterable[str]] = ..., serial: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., personal: _Optional[_Union[_fleet_pb2.DeviceMetrics, _Mapping]] = ..., early_exit: _Optional[_Union[_fleet_pb2.EarlyExitReport, _Mapping]] = ...) -> None: ...
+    vitals: Vitals
+    def __init__(self, device: _Optional[_Union[DeviceSummary, _Mapping]] = ..., profile: _Optional[_Union[_plan_pb2.DeviceProfile, _Mapping]] = ..., why: _Optional[_Iterable[str]] = ..., serial: _Optional[str] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., personal: _Optional[_Union[_fleet_pb2.DeviceMetrics, _Mapping]] = ..., early_exit: _Optional[_Union[_fleet_pb2.EarlyExitReport, _Mapping]] = ..., vitals: _Optional[_Union[Vitals, _Mapping]] = ...) -> None: ...
+
+class Vitals(_message.Message):
+    __slots__ = ("online", "told_at", "doing", "temperature_c", "throttled", "memory_available_mib", "resident_mib", "loss", "answer_ms", "exit_share")
+    ONLINE_FIELD_NUMBER: _ClassVar[int]
+    TOLD_AT_FIELD_NUMBER: _ClassVar[int]
+    DOING_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+    THROTTLED_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_AVAILABLE_MIB_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_MIB_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_MS_FIELD_NUMBER: _ClassVar[int]
+    EXIT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    online: bool
+    told_at: float
+    doing: str
+    temperature_c: int
+    throttled: bool
+    memory_available_mib: int
+    resident_mib: int
+    loss: float
+    answer_ms: float
+    exit_share: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, online: bool = ..., told_at: _Optional[float] = ..., doing: _Optional[str] = ..., temperature_c: _Optional[int] = ..., throttled: bool = ..., memory_available_mib: _Optional[int] = ..., resident_mib: _Optional[int] = ..., loss: _Optional[float] = ..., answer_ms: _Optional[float] = ..., exit_share: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class ListRoundsRequest(_message.Message):
     __slots__ = ("last",)
@@ -300,3 +332,73 @@ class CreateTokenResponse(_message.Message):
     token: str
     expires_at: float
     def __init__(self, token: _Optional[str] = ..., expires_at: _Optional[float] = ...) -> None: ...
+
+class Deployment(_message.Message):
+    __slots__ = ("number", "version", "share", "state", "reason", "is_rollback", "previous", "started_at", "ended_at", "devices", "installed", "restored", "kept", "accuracy", "accuracy_before")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IS_ROLLBACK_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    INSTALLED_FIELD_NUMBER: _ClassVar[int]
+    RESTORED_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    version: int
+    share: float
+    state: str
+    reason: str
+    is_rollback: bool
+    previous: int
+    started_at: float
+    ended_at: float
+    devices: int
+    installed: int
+    restored: int
+    kept: int
+    accuracy: float
+    accuracy_before: float
+    def __init__(self, number: _Optional[int] = ..., version: _Optional[int] = ..., share: _Optional[float] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., is_rollback: bool = ..., previous: _Optional[int] = ..., started_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., devices: _Optional[int] = ..., installed: _Optional[int] = ..., restored: _Optional[int] = ..., kept: _Optional[int] = ..., accuracy: _Optional[float] = ..., accuracy_before: _Optional[float] = ...) -> None: ...
+
+class DeployRequest(_message.Message):
+    __slots__ = ("version", "share")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    share: float
+    def __init__(self, version: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+
+class DeployResponse(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: Deployment
+    def __init__(self, deployment: _Optional[_Union[Deployment, _Mapping]] = ...) -> None: ...
+
+class RollbackRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RollbackResponse(_message.Message):
+    __slots__ = ("deployment",)
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    deployment: Deployment
+    def __init__(self, deployment: _Optional[_Union[Deployment, _Mapping]] = ...) -> None: ...
+
+class ListDeploymentsRequest(_message.Message):
+    __slots__ = ("last",)
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    last: int
+    def __init__(self, last: _Optional[int] = ...) -> None: ...
+
+class ListDeploymentsResponse(_message.Message):
+    __slots__ = ("deployments",)
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    deployments: _containers.RepeatedCompositeFieldContainer[Deployment]
+    def __init__(self, deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ...) -> None: ...

@@ -90,6 +90,21 @@ class OperatorServiceStub(object):
                 request_serializer=reefleet_dot_v1_dot_operator__pb2.CreateTokenRequest.SerializeToString,
                 response_deserializer=reefleet_dot_v1_dot_operator__pb2.CreateTokenResponse.FromString,
                 _registered_method=True)
+        self.Deploy = channel.unary_unary(
+                '/reefleet.v1.OperatorService/Deploy',
+                request_serializer=reefleet_dot_v1_dot_operator__pb2.DeployRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_operator__pb2.DeployResponse.FromString,
+                _registered_method=True)
+        self.Rollback = channel.unary_unary(
+                '/reefleet.v1.OperatorService/Rollback',
+                request_serializer=reefleet_dot_v1_dot_operator__pb2.RollbackRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_operator__pb2.RollbackResponse.FromString,
+                _registered_method=True)
+        self.ListDeployments = channel.unary_unary(
+                '/reefleet.v1.OperatorService/ListDeployments',
+                request_serializer=reefleet_dot_v1_dot_operator__pb2.ListDeploymentsRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_operator__pb2.ListDeploymentsResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer(object):
@@ -165,6 +180,26 @@ class OperatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deploy(self, request, context):
+        """Sends a version to the devices, to a share of them first; a deployment under way ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rollback(self, request, context):
+        """Sends the devices that took the newest deployment back to the version before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeployments(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -222,6 +257,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.CreateToken,
                     request_deserializer=reefleet_dot_v1_dot_operator__pb2.CreateTokenRequest.FromString,
                     response_serializer=reefleet_dot_v1_dot_operator__pb2.CreateTokenResponse.SerializeToString,
+            ),
+            'Deploy': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deploy,
+                    request_deserializer=reefleet_dot_v1_dot_operator__pb2.DeployRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_operator__pb2.DeployResponse.SerializeToString,
+            ),
+            'Rollback': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rollback,
+                    request_deserializer=reefleet_dot_v1_dot_operator__pb2.RollbackRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_operator__pb2.RollbackResponse.SerializeToString,
+            ),
+            'ListDeployments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeployments,
+                    request_deserializer=reefleet_dot_v1_dot_operator__pb2.ListDeploymentsRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_operator__pb2.ListDeploymentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -522,6 +572,87 @@ class OperatorService(object):
             '/reefleet.v1.OperatorService/CreateToken',
             reefleet_dot_v1_dot_operator__pb2.CreateTokenRequest.SerializeToString,
             reefleet_dot_v1_dot_operator__pb2.CreateTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deploy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.OperatorService/Deploy',
+            reefleet_dot_v1_dot_operator__pb2.DeployRequest.SerializeToString,
+            reefleet_dot_v1_dot_operator__pb2.DeployResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rollback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.OperatorService/Rollback',
+            reefleet_dot_v1_dot_operator__pb2.RollbackRequest.SerializeToString,
+            reefleet_dot_v1_dot_operator__pb2.RollbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeployments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/reefleet.v1.OperatorService/ListDeployments',
+            reefleet_dot_v1_dot_operator__pb2.ListDeploymentsRequest.SerializeToString,
+            reefleet_dot_v1_dot_operator__pb2.ListDeploymentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -79,6 +79,23 @@ class OperatorServiceStub:
         reefleet.v1.operator_pb2.CreateTokenResponse,
     ]
 
+    Deploy: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.DeployRequest,
+        reefleet.v1.operator_pb2.DeployResponse,
+    ]
+    """Sends a version to the devices, to a share of them first; a deployment under way ends."""
+
+    Rollback: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.RollbackRequest,
+        reefleet.v1.operator_pb2.RollbackResponse,
+    ]
+    """Sends the devices that took the newest deployment back to the version before."""
+
+    ListDeployments: grpc.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.ListDeploymentsRequest,
+        reefleet.v1.operator_pb2.ListDeploymentsResponse,
+    ]
+
 class OperatorServiceAsyncStub:
     """Served beside the FleetService, to callers whose certificate has the role of an operator."""
 
@@ -138,6 +155,23 @@ class OperatorServiceAsyncStub:
     CreateToken: grpc.aio.UnaryUnaryMultiCallable[
         reefleet.v1.operator_pb2.CreateTokenRequest,
         reefleet.v1.operator_pb2.CreateTokenResponse,
+    ]
+
+    Deploy: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.DeployRequest,
+        reefleet.v1.operator_pb2.DeployResponse,
+    ]
+    """Sends a version to the devices, to a share of them first; a deployment under way ends."""
+
+    Rollback: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.RollbackRequest,
+        reefleet.v1.operator_pb2.RollbackResponse,
+    ]
+    """Sends the devices that took the newest deployment back to the version before."""
+
+    ListDeployments: grpc.aio.UnaryUnaryMultiCallable[
+        reefleet.v1.operator_pb2.ListDeploymentsRequest,
+        reefleet.v1.operator_pb2.ListDeploymentsResponse,
     ]
 
 class OperatorServiceServicer(metaclass=abc.ABCMeta):
@@ -222,5 +256,28 @@ class OperatorServiceServicer(metaclass=abc.ABCMeta):
         request: reefleet.v1.operator_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> typing.Union[reefleet.v1.operator_pb2.CreateTokenResponse, collections.abc.Awaitable[reefleet.v1.operator_pb2.CreateTokenResponse]]: ...
+
+    @abc.abstractmethod
+    def Deploy(
+        self,
+        request: reefleet.v1.operator_pb2.DeployRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.operator_pb2.DeployResponse, collections.abc.Awaitable[reefleet.v1.operator_pb2.DeployResponse]]:
+        """Sends a version to the devices, to a share of them first; a deployment under way ends."""
+
+    @abc.abstractmethod
+    def Rollback(
+        self,
+        request: reefleet.v1.operator_pb2.RollbackRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.operator_pb2.RollbackResponse, collections.abc.Awaitable[reefleet.v1.operator_pb2.RollbackResponse]]:
+        """Sends the devices that took the newest deployment back to the version before."""
+
+    @abc.abstractmethod
+    def ListDeployments(
+        self,
+        request: reefleet.v1.operator_pb2.ListDeploymentsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[reefleet.v1.operator_pb2.ListDeploymentsResponse, collections.abc.Awaitable[reefleet.v1.operator_pb2.ListDeploymentsResponse]]: ...
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

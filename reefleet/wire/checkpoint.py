@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reefleet.errors import DamagedFile, MissingFile
-from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.model import ModelSpec, first_deviation, tensor_shapes
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -35,17 +35,25 @@ def initial(spec: ModelSpec, seed: int) -> dict[str, NDArray[np.float32]]:
     """First values of every tensor: zero biases, unit norms, normal weights.
 
     Matrices have deviation 0.4 / sqrt(fan-in): the usual 0.02 at DeiT-S's width, and a network of
-    width 64 still starts to learn. Tokens and embeddings have 0.02.
+    width 64 still starts to learn. Tokens and embeddings have 0.02; convolutions have their own.
     """
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in tensor_shapes(spec).items():
         if len(shape) > 1:
-            spread = 0.4 * shape[-1] ** -0.5 if name.endswith("weight") else 0.02
+            spread = first_deviation(spec, name, shape)
+            if spread is None:
+                product = name.endswith(("weight", ".a"))
+                spread = 0.4 * shape[-1] ** -0.5 if product else 0.02
             weights[name] = (rng.standard_normal(shape) * spread).astype(np.float32)
         else:
-            weights[name] = np.full(shape, float(name.endswith("weight")), np.float32)
+            weights[name] = np.full(shape, float(name.endswith(("weight", "gain"))), np.float32)
     return weights
+
+
+def completed(weights: Weights, spec: ModelSpec, seed: int) -> dict[str, NDArray[np.float32]]:
+    """These weights, and first values of what else the model holds: adapters, which do nothing."""
+    return {name: weights.get(name, value) for name, value in initial(spec, seed).items()}
 
 
 def check(weights: Weights, spec: ModelSpec, where: str) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reefleet.errors import UnsupportedVersion
+
 GRID_LIMIT = 127
+POLICIES = ("snap", "grid", "nearest")
 _FEW = 16  # centers up to which comparing whole arrays beats a search per value
 
 
@@ -68,6 +71,36 @@ def snap(centers: NDArray[np.float32]) -> Grid:
         return Grid(np.zeros(exact.shape, np.int8), 0.0)
     steps = np.rint(exact.astype(np.float64) / float(scale))
     return Grid(np.clip(steps, -GRID_LIMIT, GRID_LIMIT).astype(np.int8), float(scale))
+
+
+def row_scales(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale of each row [out] of a weight [out, ...]: its mean absolute value, 1 where all zero."""
+    rows = np.abs(np.asarray(weights, np.float64).reshape(len(weights), -1)).mean(1)
+    return np.where(rows > 0, rows, 1.0).astype(np.float32)
+
+
+def settle(
+    policy: str,
+    weights: NDArray[np.float32],
+    centers: NDArray[np.float32],
+    scales: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights and centers after a host policy: `grid`, `nearest`, or `snap`, which is both.
+
+    `grid` puts the centers on the int8 grid, `nearest` each weight on its nearest center. With
+    `scales` [out] the centers hold for weights over their row's scale. Raises UnsupportedVersion
+    for a policy that this program does not know.
+    """
+    if policy not in POLICIES:
+        msg = f"the policy {policy!r} is not known; update reefleet on this machine"
+        raise UnsupportedVersion(msg)
+    centers = np.sort(centers)
+    if policy != "nearest":
+        centers = snap(centers).centers
+    if policy == "grid":
+        return weights, centers
+    rows = np.float32(1) if scales is None else scales.reshape(-1, *[1] * (weights.ndim - 1))
+    return np.asarray(centers[assign(weights / rows, centers)] * rows, np.float32), centers
 
 
 def _midpoints(centers: NDArray[np.float64]) -> NDArray[np.float32]:

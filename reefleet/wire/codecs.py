@@ -1,43 +1,56 @@
 """Upload codecs: an update is coded on the device with error feedback, decoded by the coordinator.
 
 Error feedback (Seide et al. 2014): what coding loses in one round is added to the next delta, so
-the sum of what arrives plus the residual is always the sum of what was trained.
+the sum of what arrives plus the residual is always the sum of what was trained. What a codec cuts
+off on purpose (`clip`) is not part of that sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Collection, Mapping
+from itertools import dropwhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch, WireError
+from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
-from reefleet.plan import UPLOAD_CODECS
-from reefleet.wire.codebook import GRID_LIMIT, assign, lloyd
+from reefleet.plan import CLIP, UPLOAD_CODECS, codec_stages
+from reefleet.wire.stages import Tensors, stages_of
 from reefleet.wire.tensors import (
-    CodebookTensor,
     EncodedTensor,
-    Float16Tensor,
     Float32Tensor,
-    Int8BlocksTensor,
     pack_tensors,
     read_shapes,
     unpack_tensors,
 )
 
-BLOCK_SIZE = 128
-_FEWEST_CODED = 512  # values; below it a codebook costs more than it saves
-_FLOAT16_MAX = float(np.finfo(np.float16).max)
+KNOWN = (CLIP, *UPLOAD_CODECS)
+
+__all__ = ["KNOWN", "agreed", "decode_update", "encode", "encode_update"]
+
+
+def agreed(wanted: str, known: Collection[str]) -> str:
+    """What of the codec `wanted` a client can do that knows the steps `known`.
+
+    Steps it does not know are left out, and for a coding that it does not know the next finer one
+    is taken. A client that says nothing is from before codecs were chains.
+    """
+    stages = codec_stages(wanted)
+    able = set(known) or set(UPLOAD_CODECS)
+    finer = UPLOAD_CODECS[: UPLOAD_CODECS.index(stages[-1].name) + 1]
+    coding = next((name for name in reversed(finer) if name in able), UPLOAD_CODECS[0])
+    kept = [f"{s.name}:{s.argument!r}" for s in stages[:-1] if s.name in able]
+    return ",".join([*kept, coding])
 
 
 def encode(values: Mapping[str, NDArray[np.float32]], codec: str) -> dict[str, EncodedTensor]:
     """Code finite tensors; small ones go as float16 under a codebook codec. Raises WireError."""
-    if codec not in UPLOAD_CODECS:
-        msg = f"codec {codec!r} is not one of {', '.join(UPLOAD_CODECS)}"
-        raise WireError(msg)
-    return {name: _encoded(np.asarray(value, np.float32), codec) for name, value in values.items()}
+    coded: Tensors = {n: Float32Tensor(np.asarray(v, np.float32)) for n, v in values.items()}
+    for stage in stages_of(codec):
+        coded = stage.encode(coded)
+    return coded
 
 
 def encode_update(
@@ -47,25 +60,35 @@ def encode_update(
 ) -> tuple[bytes, dict[str, NDArray[np.float32]]]:
     """Pack delta + residual; the new residual is what coding lost, by the same names.
 
-    A name without residual starts from zero. Raises NonFiniteUpdate naming the tensor, or
-    TensorMismatch where a residual is of another shape.
+    A name without residual starts from zero. Raises NonFiniteUpdate naming the tensor,
+    TensorMismatch where a residual is of another shape, WireError for a codec not known here.
     """
-    total = {name: _with_residual(name, value, residual) for name, value in delta.items()}
-    encoded = encode(total, codec)
-    data = pack_tensors(encoded)
-    # After packing: a float32 tensor is the total itself, and becomes its own zero residual.
-    for name, tensor in encoded.items():
-        total[name] -= tensor.decode()
-    return data, total
+    stages = stages_of(codec)
+    coded: Tensors = {
+        name: Float32Tensor(_with_residual(name, value, residual)) for name, value in delta.items()
+    }
+    coding = list(dropwhile(lambda stage: not stage.feeds_back, stages))
+    for stage in stages[: len(stages) - len(coding)]:
+        coded = stage.encode(coded)
+    lost = {name: tensor.decode() for name, tensor in coded.items()}
+    for stage in coding:
+        coded = stage.encode(coded)
+    data = pack_tensors(coded)
+    # After packing: a float32 tensor is its own decoding, and becomes its own zero residual.
+    for stage in reversed(coding):
+        coded = stage.decode(coded)
+    for name, tensor in coded.items():
+        lost[name] -= tensor.decode()
+    return data, lost
 
 
 def decode_update(
-    data: bytes | memoryview, expected: Mapping[str, Shape]
+    data: bytes | memoryview, expected: Mapping[str, Shape], codec: str = UPLOAD_CODECS[0]
 ) -> dict[str, NDArray[np.float32]]:
-    """Float32 tensors of exactly the `expected` names and shapes.
+    """Float32 tensors of exactly the `expected` names and shapes, by the server's side of `codec`.
 
     Raises TensorMismatch naming an unknown, missing or misshapen tensor, NonFiniteValues, or
-    another WireError where the bytes break the format.
+    another WireError where the bytes break the format or are not what the codec gives.
     """
     found = read_shapes(data)
     for name in sorted(found.keys() ^ expected.keys()):
@@ -76,13 +99,18 @@ def decode_update(
             msg = f"tensor {name!r} has shape {found[name]}, expected {tuple(shape)}"
             raise TensorMismatch(msg)
     # No coding takes more than a float32 scale and a float32 value for each value.
-    bound = sum(8 * int(np.prod(shape)) for shape in expected.values())
-    values = {name: tensor.decode() for name, tensor in unpack_tensors(data, bound).items()}
+    bound = sum(8 * math.prod(shape) for shape in expected.values())
+    tensors: Tensors = unpack_tensors(data, bound)
+    stages = stages_of(codec)
+    tensors = stages[-1].decode(tensors)
+    values = {name: tensor.decode() for name, tensor in tensors.items()}
     for name, value in values.items():
         if not bool(np.isfinite(value).all()):
             msg = f"tensor {name!r} holds NaN or infinity"
             raise NonFiniteValues(msg)
-    return values
+    for stage in reversed(stages[:-1]):
+        tensors = stage.decode(tensors)
+    return {name: tensor.decode() for name, tensor in tensors.items()}
 
 
 def _with_residual(
@@ -100,36 +128,3 @@ def _with_residual(
         msg = f"the update of tensor {name!r} holds NaN or infinity; training diverged"
         raise NonFiniteUpdate(msg)
     return total
-
-
-def _encoded(value: NDArray[np.float32], codec: str) -> EncodedTensor:
-    if codec == "float32":
-        return Float32Tensor(value)
-    if codec == "int8":
-        return _int8_blocks(value)
-    if codec == "float16" or value.size < _FEWEST_CODED:
-        return Float16Tensor(np.clip(value, -_FLOAT16_MAX, _FLOAT16_MAX).astype(np.float16))
-    bits = int(codec.removeprefix("codebook"))
-    centers = lloyd(value, bits)
-    return CodebookTensor(assign(value, centers), bits, centers)
-
-
-def _int8_blocks(value: NDArray[np.float32]) -> Int8BlocksTensor:
-    flat = value.reshape(-1)
-    blocks = -(-flat.size // BLOCK_SIZE)
-    padded = np.zeros((blocks, BLOCK_SIZE), np.float32)
-    padded.reshape(-1)[: flat.size] = flat
-    scales = _scales(np.maximum(padded.max(axis=1), -padded.min(axis=1)))
-    divisor = np.where(scales > 0, scales, np.float32(1))
-    padded /= divisor[:, None]
-    np.rint(padded, out=padded)
-    np.clip(padded, -GRID_LIMIT, GRID_LIMIT, out=padded)
-    steps = padded.astype(np.int8).reshape(-1)[: flat.size]
-    return Int8BlocksTensor(steps, scales, BLOCK_SIZE, value.shape)
-
-
-def _scales(peaks: NDArray[np.float32]) -> NDArray[np.float32]:
-    scales: NDArray[Any] = (peaks / np.float32(GRID_LIMIT)).astype(np.float32)
-    # A subnormal scale has lost its precision; such a block is noise and goes as zeros.
-    scales[scales < np.finfo(np.float32).tiny] = 0
-    return scales

@@ -8,15 +8,25 @@ from reefleet.errors import PayloadTooLarge, RuntimeUnavailable, TruncatedPayloa
 
 _LEVEL = 3
 _LEAST_BYTES = 64  # below it a frame's own header eats what is won
+_TRIED_BYTES = 1 << 15
 _MAX_WINDOW_BYTES = 8 << 20
 
 
-def compress(plain: bytes) -> bytes:
-    """A zstd frame of `plain`, or `plain` itself where that is not larger."""
+def compress(plain: bytes | memoryview, least_gain: float = 0.0) -> bytes | memoryview:
+    """A zstd frame of `plain`, or `plain` itself where that saves no more than `least_gain` of it.
+
+    A large payload is tried on a piece first: what is as good as noise costs next to nothing.
+    """
     if len(plain) < _LEAST_BYTES:
         return plain
-    stored: bytes = _zstandard().ZstdCompressor(level=_LEVEL).compress(plain)
-    return stored if len(stored) < len(plain) else plain
+    compressor, most = _zstandard().ZstdCompressor(level=_LEVEL), 1.0 - least_gain
+    if least_gain and len(plain) > 2 * _TRIED_BYTES:
+        middle = len(plain) // 2
+        tried = compressor.compress(plain[middle : middle + _TRIED_BYTES])
+        if len(tried) >= most * _TRIED_BYTES:
+            return plain
+    stored: bytes = compressor.compress(plain)
+    return stored if len(stored) < most * len(plain) else plain
 
 
 def decompress(stored: bytes | memoryview, plain_bytes: int, owner: str) -> bytes:

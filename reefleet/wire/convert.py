@@ -43,6 +43,13 @@ _CONDITIONS_OPTIONAL = (
 )
 
 
+_OUTCOMES = {
+    fleet_pb2.DEPLOYMENT_OUTCOME_INSTALLED: "installed",
+    fleet_pb2.DEPLOYMENT_OUTCOME_RESTORED: "restored",
+    fleet_pb2.DEPLOYMENT_OUTCOME_KEPT: "kept",
+}
+
+
 def plan_to_pb(plan: SubmodelPlan) -> plan_pb2.SubmodelPlan:
     """The plan as a message."""
     return plan_pb2.SubmodelPlan(
@@ -104,7 +111,7 @@ def profile_from_pb(message: plan_pb2.DeviceProfile) -> DeviceProfile:
             model=message.model,
             cpu=message.cpu,
             system=message.system,
-            conditions=_conditions(message.conditions),
+            conditions=conditions_from_pb(message.conditions),
             threads=message.threads or 1,
             timings=tuple(_timing(timing) for timing in message.timings),
             signature=message.signature.hex(),
@@ -112,7 +119,14 @@ def profile_from_pb(message: plan_pb2.DeviceProfile) -> DeviceProfile:
         )
 
 
-def _conditions(message: plan_pb2.Conditions) -> Conditions:
+def conditions_to_pb(conditions: Conditions) -> plan_pb2.Conditions:
+    """The conditions as a message, unknown values unset; raises WireError for one too large."""
+    with _checked("conditions"):
+        return plan_pb2.Conditions(**asdict(conditions))
+
+
+def conditions_from_pb(message: plan_pb2.Conditions) -> Conditions:
+    """The conditions in a message, as the device gave them."""
     known = {name: _known(message, name) for name in _CONDITIONS_OPTIONAL}
     return Conditions(power_mode=message.power_mode, **known)
 
@@ -141,6 +155,8 @@ def metrics_to_pb(metrics: DeviceMetrics) -> fleet_pb2.DeviceMetrics:
             bytes_up=metrics.bytes_up,
             peak_resident_bytes=metrics.peak_resident_bytes,
             train_seconds=metrics.train_seconds,
+            steps=metrics.steps,
+            steps_asked=metrics.steps_asked,
         )
 
 
@@ -155,6 +171,8 @@ def metrics_from_pb(message: fleet_pb2.DeviceMetrics) -> DeviceMetrics:
         bytes_up=message.bytes_up,
         peak_resident_bytes=message.peak_resident_bytes,
         train_seconds=message.train_seconds,
+        steps=message.steps,
+        steps_asked=message.steps_asked,
     )
 
 
@@ -185,6 +203,24 @@ def early_exit_from_pb(message: fleet_pb2.EarlyExitReport) -> EarlyExitReport:
         thresholds=tuple(message.thresholds),
         exit_share=tuple(message.exit_share),
     )
+
+
+def outcome_to_pb(outcome: str) -> fleet_pb2.DeploymentOutcome:
+    """A deployment's outcome as its enum value; raises WireError for an unknown one."""
+    for value, name in _OUTCOMES.items():
+        if name == outcome:
+            return value
+    msg = f"{outcome!r} is no outcome of a deployment"
+    raise WireError(msg)
+
+
+def outcome_from_pb(value: int) -> str:
+    """The outcome that an enum value means; raises WireError for one of a newer client."""
+    for known, name in _OUTCOMES.items():
+        if known == value:
+            return name
+    msg = f"the deployment ended with outcome {value}, which is unknown here"
+    raise WireError(msg)
 
 
 def _known(message: Message, field: str) -> Any:

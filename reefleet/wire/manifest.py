@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from reefleet.errors import ConfigError, UnsupportedVersion, WireError
-from reefleet.model import ModelSpec, Preprocessing, Shape
+from reefleet.model import LogMel, ModelSpec, Preprocessing, Shape
 from reefleet.plan import SubmodelPlan
 
 FORMAT_VERSION = 1
 MAX_MANIFEST_BYTES = 4 << 20
+FROZEN = "frozen"  # the role of a state tensor that no step changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class FileEntry:
 class StateTensor:
     """One state tensor of a training program: graph input `name`, graph output `next.` + name.
 
-    `init` says where the first value comes from: `weights` (the downloaded or stored tensor
-    `source`), `lloyd` (centers fitted to the weights `source`), `zeros`, or `file`
-    (init.safetensors).
+    A tensor of the role `frozen` is an input alone. `init` says where the first value comes from:
+    `weights` (the downloaded or stored tensor `source`), `lloyd` (centers fitted to the weights
+    `source`), `zeros`, or `file` (init.safetensors).
     """
 
     name: str
@@ -88,9 +89,9 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A run of `epochs` over the data; `enter` names a host policy to apply first ('' or 'snap').
+    """A run of `epochs` over the data; `enter` names a host policy to apply first, or none.
 
-    `snap`: put each codebook on the int8 grid and each quantized weight on its nearest center.
+    The policies are those of `reefleet.wire.codebook.settle`.
     """
 
     name: str
@@ -126,7 +127,10 @@ class Initializer:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage graph: inputs `image` or (`tokens`, `history`); outputs `logits` and those two."""
+    """One stage graph: inputs `image` or (`tokens`, `history`); outputs `logits` and those two.
+
+    `tokens` is what the backbone hands on, in a convolutional model a map [1, H, W, C].
+    """
 
     file: str
     exit_depth: int
@@ -223,6 +227,7 @@ def to_bytes(manifest: TaskBundle | SubmodelBundle) -> bytes:
         "kind": kind,
         "model": manifest.model.to_json(),
         "plan": manifest.plan.to_json(),
+        "preprocessing": manifest.preprocessing.to_json(),
     }
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -239,7 +244,7 @@ def task_from_bytes(data: bytes) -> TaskBundle:
             predict=_build(Predict, predict, weights=tuple(predict["weights"])),
             stages=_stages(values),
             labels=tuple(str(label) for label in values.get("labels", ())),
-            preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
+            preprocessing=_preprocessing(values),
         )
     named = [program.file for program in bundle.programs.values()]
     _check_listed([*named, bundle.predict.file, *(s.file for s in bundle.stages)], bundle.files)
@@ -256,7 +261,7 @@ def submodel_from_bytes(data: bytes) -> SubmodelBundle:
             stages=_stages(values),
             thresholds=tuple(float(t) for t in values.get("thresholds", ())),
             labels=tuple(str(label) for label in values.get("labels", ())),
-            preprocessing=_build(Preprocessing, _mapping(values, "preprocessing")),
+            preprocessing=_preprocessing(values),
             variants=tuple(_variant(value) for value in values.get("variants", ())),
             exits=_each(ExitFigures, values.get("exits", ())),
         )
@@ -319,6 +324,13 @@ def _files(values: Mapping[str, Any]) -> dict[str, FileEntry]:
             msg = f"the manifest's size of {name!r} is not a byte count"
             raise WireError(msg)
     return files
+
+
+def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
+    found = _mapping(values, "preprocessing")
+    if found.get("sound") is None:
+        return _build(Preprocessing, found)
+    return _build(Preprocessing, found, sound=_build(LogMel, found["sound"]))
 
 
 def _program(value: Any) -> Program:

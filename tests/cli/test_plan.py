@@ -11,10 +11,12 @@ from reefleet.plan import SubmodelPlan
 
 
 def test_the_plan_is_explained_to_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "--device", "rpi-4b", "--latency-ms", "150"]) == 0
+    assert main(["plan", "--device", "rpi-4b", "--latency-ms", "50"]) == 0
     out = capsys.readouterr().out
-    assert "exit depth  6 of 12" in out
-    assert "chosen: depth 6 of 12" in out
+    assert "exit depth  2 of 12" in out
+    for line in ("chosen: depth 2 of 12", "binding: latency_ms", "runner-up: ", "not depth 4: "):
+        assert line in out
+    assert "in doubt: were the prior's median right, depth 4 " in out
 
 
 def test_the_plan_is_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,13 +63,13 @@ def test_a_fleet_is_planned_as_a_table_with_its_total(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "fleet.toml"
-    text = "[budget]\nlatency_ms = 150.0\n[[device]]\nname = 'shed'\nboard = 'rpi-4b'\ncount = 3\n"
+    text = "[budget]\nlatency_ms = 60.0\n[[device]]\nname = 'shed'\nboard = 'rpi-4b'\ncount = 3\n"
     path.write_text(text + "[[device]]\nboard = 'rpi-zero2w'\n", encoding="utf-8")
     assert main(["plan", "--fleet", str(path)]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[1].startswith("shed")
     assert "3 of 4 devices planned" in out
-    assert "raise latency_ms from 150" in out
+    assert "raise latency_ms from 60" in out
     relaxed = ["--latency-ms", "1000", "--memory-share", "0.95", "--round-deadline-s", "1e5"]
     assert main(["plan", "--fleet", str(path), *relaxed, "--json"]) == 0
     total = json.loads(capsys.readouterr().out)["total"]
@@ -79,7 +81,7 @@ def test_every_depth_and_bit_width_has_its_verdict(capsys: pytest.CaptureFixture
     out = capsys.readouterr().out
     rows = [line.split() for line in out[out.index("depth  bits") :].splitlines()[1:]]
     covered = sum(int(bits.split("-")[-1]) - int(bits.split("-")[0]) + 1 for _, bits, *_ in rows)
-    assert covered == 4 * 7
+    assert covered == 6 * 7
     assert sum(row[-1] == "chosen" for row in rows) == 1
 
 

@@ -7,17 +7,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from coordinator import records as r
+from coordinator.buffered import rounds_for
 from coordinator.clock import Clock
-from coordinator.config import RoundPolicy, UpdatePolicy
+from coordinator.config import Eligibility, RoundPolicy, UpdatePolicy
+from coordinator.gate import Gate
 from coordinator.presence import Presence
 from coordinator.pretraining import publish
-from coordinator.rounds import Rounds
 from coordinator.store import Store
 from coordinator.updates import Updates
 from coordinator.versions import Versions
@@ -76,6 +78,7 @@ class Run:
     root: Path
     policy: RoundPolicy
     time: TurnedClock = field(default_factory=TurnedClock)
+    eligibility: Eligibility = field(default_factory=Eligibility)
 
     def __post_init__(self) -> None:
         self.restart()
@@ -83,14 +86,16 @@ class Run:
 
     def restart(self) -> None:
         if hasattr(self, "store"):
+            self.presence.write()  # as the scheduler does every half minute
             self.store.close()
         clock = self.time.clock()
         self.store = Store(self.root / "state.db")
         self.blobs = BlobStore(self.root / "blobs")
         self.versions = Versions(self.store, self.blobs, SPEC)
         self.presence = Presence(self.store, clock, self.policy.presence_s)
-        self.rounds = Rounds(self.store, self.versions, self.policy, self.presence, clock)
-        self.updates = Updates(self.store, self.versions, UpdatePolicy(), clock)
+        self.gate = Gate(self.presence, clock, self.eligibility)
+        self.rounds = rounds_for(self.store, self.versions, self.policy, self.gate, clock)
+        self.updates = Updates(self.store, self.versions, UpdatePolicy(), clock, self.policy)
 
     def add_device(self, device_id: str, plan: SubmodelPlan | None = None) -> None:
         """Enroll a device and give it a plan with a compiled bundle."""
@@ -122,10 +127,14 @@ class Run:
             offset = self.updates.put(work.device_id, work.lease, announced.sha256, offset, chunk)
         return announced
 
+    def coded(self, work: r.Assignment, seed: int) -> bytes:
+        """A pseudo-random update of the sub-model, as it travels."""
+        return encode_update(a_delta(work.plan.exit_depth, seed), work.plan.codec, {})[0]
+
     def push(self, device_id: str, seed: int = 0, samples: int = 10) -> bool:
         """Do the device's work: a pseudo-random update of its sub-model."""
         work = self.work(device_id)
-        data, _ = encode_update(a_delta(work.plan.exit_depth, seed), work.plan.codec, {})
+        data = self.coded(work, seed)
         announced = self.upload(work, data)
         return self.updates.commit(device_id, work.lease, announced, samples, {"loss": 1.0})
 
@@ -135,9 +144,9 @@ def a_run(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Make a run with devices of the given depths, named a, b, c..."""
     made: list[Run] = []
 
-    def build(*depths: int, **policy: float) -> Run:
+    def build(*depths: int, **policy: Any) -> Run:
         settings = {"min_devices": len(depths), "quorum": 1.0, "total": 2, **policy}
-        run = Run(tmp_path, RoundPolicy(**settings))  # type: ignore[arg-type]
+        run = Run(tmp_path, RoundPolicy(**settings))
         made.append(run)
         for name, depth in zip("abcdefgh", depths, strict=False):
             run.add_device(name, a_plan(depth))

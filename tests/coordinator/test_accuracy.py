@@ -48,7 +48,7 @@ def test_a_table_survives_its_file(tmp_path: Path) -> None:
         ({"depths": [4, 2]}, "depths"),
         ({"accuracy": [[0.5, 0.6, 0.7]]}, "1 rows for 2 depths"),
         ({"accuracy": [[0.5, 0.6, 7], [0.6, 0.8, 0.9]]}, "the row of depth 2"),
-        ({"accuracy": 3}, "lists of numbers"),
+        ({"accuracy": 3}, "must be numbers"),
         ({"warp": 9}, "'warp' is unknown"),
     ],
 )

@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from coordinator import backup
+from coordinator import records as r
 from coordinator.folder import Folder, create
 from coordinator.store import Store
+from coordinator.store.address import address_of
 from reefleet.errors import ChecksumMismatch, ConfigError, DamagedFile, MissingFile, StoreError
+from tests.postgresql import Server
 
 MakeRun = Callable[..., Any]
 
@@ -28,6 +31,7 @@ def live(a_run: MakeRun, tmp_path: Path, contract_file: Path) -> Any:
     run = a_run(2, 1)
     run.rounds.advance()
     run.push("a")
+    run.store.refuse(r.Refusal(1, "a", "", "earlier", 1.0), None)
     return run
 
 
@@ -75,6 +79,32 @@ def test_what_is_no_backup_is_refused_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(DamagedFile):
         backup.restore(tmp_path / "noise", tmp_path / "new")
     assert not list(tmp_path.glob("new*"))
+
+
+def test_state_moves_from_a_file_to_a_server_and_back(
+    live: Any, tmp_path: Path, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.make(live.root, tmp_path / "file.tar")
+    url = postgresql.database()
+    monkeypatch.setenv("REEFLEET_COORDINATOR_DATABASE", url)
+    backup.restore(tmp_path / "file.tar", tmp_path / "served")
+    assert not Folder(tmp_path / "served").state.exists()
+    with pytest.raises(StoreError, match="empty it first"):
+        backup.restore(tmp_path / "file.tar", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    server = Store(address_of(url, tmp_path))
+    assert server.updates() == live.store.updates()
+    work = server.open_assignment("b")
+    server.refuse(r.Refusal(1, "b", "", "of no use", 1.0), work.lease)  # numbers go on
+    server.close()
+    backup.make(tmp_path / "served", tmp_path / "server.tar")
+    monkeypatch.delenv("REEFLEET_COORDINATOR_DATABASE")
+    backup.restore(tmp_path / "server.tar", tmp_path / "home")
+    store = Store(Folder(tmp_path / "home").state)
+    assert [one.reason for one in store.refusals()] == ["earlier", "of no use"]
+    assert store.updates() == live.store.updates()
+    assert store.devices() == live.store.devices()
+    store.close()
 
 
 def altered(source: Path, target: Path, change: Callable[[str, bytes], tuple[str, bytes]]) -> Path:

@@ -22,7 +22,7 @@ def test_keys_are_for_their_owner_only(folder: Folder) -> None:
     assert stat.S_IMODE(pki.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in pki.iterdir()} == {0o600}
     assert {path.name for path in pki.iterdir()} == {
-        *("ca.pem", "ca.key", "manifest.key", "operator.pem", "operator.key"),
+        *("ca.pem", "ca.key", "manifest.key", "operator.pem", "operator.key", "web.token"),
     }
 
 

@@ -15,7 +15,7 @@ from coordinator import records as r
 from coordinator.config import RoundPolicy, StoragePolicy
 from coordinator.garbage import TRASH, Garbage
 from reefleet.blobs import sha256_hex
-from reefleet.errors import Rejected, StoreError
+from reefleet.errors import Rejected, StoreError, WireError
 
 MakeRun = Callable[..., Any]
 GRACE_S = 60.0
@@ -24,6 +24,8 @@ DEVICES = "abc"
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("push"), st.sampled_from(DEVICES)),
+        st.tuples(st.just("refused"), st.sampled_from(DEVICES)),
+        st.tuples(st.just("half"), st.sampled_from(DEVICES)),
         st.tuples(st.just("announce"), st.sampled_from(DEVICES)),
         st.tuples(st.just("replan"), st.sampled_from(DEVICES)),
         st.tuples(st.just("revoke"), st.sampled_from(DEVICES)),
@@ -119,6 +121,14 @@ def act(run: Any, step: str, name: str, seed: int) -> None:
             run.push(name, seed=seed)
         except Rejected:
             return
+    elif step == "refused":
+        with pytest.raises(WireError):
+            run.updates.commit(name, work.lease, run.upload(work, b"no tensors"), 10, {})
+    elif step == "half":
+        data = run.coded(work, seed)
+        announced = r.Artifact(sha256_hex(data), len(data))
+        run.updates.open(name, work.lease, announced)
+        run.updates.put(name, work.lease, announced.sha256, 0, data[: len(data) // 2])
     else:
         run.updates.open(name, work.lease, r.Artifact(sha256_hex(b"later"), 5))
 
@@ -139,6 +149,89 @@ def test_a_run_with_collections_ends_in_the_same_model(steps: list[tuple[str, st
             ends.append(replay(run, steps, collects))
             run.store.close()
     assert ends[0] == ends[1]
+
+
+class Interrupted:
+    """A store that is written to while a collection reads it: `acts` come one at each read."""
+
+    def __init__(self, run: Any, acts: list[tuple[str, str]]) -> None:
+        self.run = run
+        self.acts = list(acts)
+        self.seed = 1000
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.run.store, name)
+
+    def _next(self) -> None:
+        if self.acts:
+            self.seed += 1
+            act(self.run, *self.acts.pop(0), seed=self.seed)
+
+    def needed_blobs(self) -> set[str]:
+        self._next()
+        found: set[str] = self.run.store.needed_blobs()
+        self._next()
+        return found
+
+
+DURING = st.lists(
+    st.tuples(
+        st.sampled_from(["push", "refused", "half", "announce", "replan"]),
+        st.sampled_from(DEVICES),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@pytest.mark.slow
+@given(before=STEPS, during=DURING)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_what_arrives_while_a_collection_looks_is_never_deleted(
+    before: list[tuple[str, str]], during: list[tuple[str, str]]
+) -> None:
+    from tests.coordinator.conftest import Run, a_plan
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder), RoundPolicy(min_devices=1, quorum=1.0, total=50))
+        for name, depth in zip(DEVICES, (2, 1, 2), strict=True):
+            run.add_device(name, a_plan(depth))
+        for number, (step, name) in enumerate(before):
+            if step not in {"restart", "collect"}:
+                act(run, step, name, seed=number)
+        garbage = collector(run)
+        garbage._store = Interrupted(run, during)
+        while garbage._store.acts:
+            garbage.collect()
+            run.time.ticks += GRACE_S  # what was not needed before is over now
+            garbage.collect()
+            assert all(run.blobs.has(digest) for digest in needed_by_hand(run))
+        run.store.close()
+
+
+def test_a_refused_update_and_half_of_one_go_once_their_work_is_over(a_run: MakeRun) -> None:
+    run = a_run(2, 2, total=2)
+    run.rounds.advance()
+    work = run.work("a")
+    refused = run.upload(work, b"no tensors")
+    with pytest.raises(WireError):
+        run.updates.commit("a", work.lease, refused, 10, {})
+    half = run.work("b")
+    data = run.coded(half, 1)
+    announced = r.Artifact(sha256_hex(data), len(data))
+    run.updates.open("b", half.lease, announced)
+    run.updates.put("b", half.lease, announced.sha256, 0, data[:100])
+    garbage = collector(run)
+    for _ in range(2):
+        garbage.collect()
+        run.time.pass_s(GRACE_S)
+    assert not run.blobs.has(refused.sha256)
+    assert run.blobs.partial_size(half.lease, announced.sha256) == 100  # it may go on
+    run.store.revoke("b", run.time.now)
+    for _ in range(2):
+        garbage.collect()
+        run.time.pass_s(GRACE_S)
+    assert run.blobs.partial_size(half.lease, announced.sha256) == 0
 
 
 def test_old_versions_updates_and_cuts_go_and_the_newest_stay(a_run: MakeRun) -> None:

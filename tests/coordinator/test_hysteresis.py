@@ -13,6 +13,7 @@ from coordinator.planner import Budget, default_table
 from coordinator.planner.hysteresis import (
     REST_ROUNDS,
     STEADY_ROUNDS,
+    Expectation,
     History,
     Outcome,
     follow,
@@ -26,9 +27,10 @@ from reefleet.errors import NoFeasiblePlan
 from reefleet.model import ModelSpec
 
 SPEC = ModelSpec(8, 2, 1, 64, 4, 6, 10, (1, 2, 4, 6))
-BUDGET = Budget(round_deadline_s=60.0, max_models=1, batch_sizes=(16,))
+BUDGET = Budget(round_deadline_s=60.0, max_models=1, batch_sizes=(16,), least_share=1.0)
 OPTIONS = options_of(SPEC, BUDGET, default_table(SPEC))
 DONE, LATE = Outcome("done"), Outcome("late")
+EXPECTED = Expectation(1.0, 60.0)
 
 
 def a_device(mib: int | None = None) -> Capability:
@@ -78,7 +80,7 @@ def test_memory_that_wavers_around_a_bound_does_not_make_plans_flap() -> None:
         device = a_device(230 + 30 * (round_number % 2))
         before = decision.candidate
         decision, history = settle(device, OPTIONS, before, history)
-        history = observe(history, DONE, 1.0, 60.0)
+        history = observe(history, DONE, EXPECTED)
         changes += decision.candidate != before
     assert changes <= 1
 
@@ -95,22 +97,29 @@ def test_more_memory_raises_a_plan_only_after_steady_rounds() -> None:
     seen = []
     for _ in range(REST_ROUNDS + STEADY_ROUNDS):
         decision, history = settle(a_device(), OPTIONS, decision.candidate, history)
-        history = observe(history, DONE, 1.0, 60.0)
+        history = observe(history, DONE, EXPECTED)
         seen.append(decision.candidate.exit_depth)
     assert seen[:REST_ROUNDS] == [low] * REST_ROUNDS
     assert seen[-1] == 6
 
 
 def test_running_out_of_memory_teaches_caution_about_memory() -> None:
-    history = observe(History(), Outcome("memory"), 1.0, 60.0)
+    history = observe(History(), Outcome("memory"), EXPECTED)
     assert history.caution.memory > 1
     assert history.caution.time == 1
+
+
+def test_out_of_memory_lowers_the_plan_at_once_however_much_was_thought_free() -> None:
+    before = follow(a_device(), OPTIONS, [])[0]
+    after = follow(a_device(), OPTIONS, [Outcome("memory")])[0]
+    peaks = [OPTIONS.at(OPTIONS.peak_mib, each.chosen) for each in (before, after)]
+    assert peaks[1] < peaks[0]
 
 
 def test_a_device_measured_slow_is_planned_as_slow() -> None:
     slow = History()
     for _ in range(30):
-        slow = observe(slow, Outcome("done", 3.0), 1.0, 60.0)
+        slow = observe(slow, Outcome("done", 3.0), EXPECTED)
     assert slow.caution.time == pytest.approx(3.0, rel=0.05)
 
 

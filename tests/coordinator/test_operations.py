@@ -130,6 +130,9 @@ def test_a_device_certificate_cannot_operate(place: Place) -> None:
         "ResumeRounds": pb.ResumeRoundsRequest(),
         "RevokeDevice": pb.RevokeDeviceRequest(device_id="a"),
         "CreateToken": pb.CreateTokenRequest(device_id="b", ttl_s=60),
+        "Deploy": pb.DeployRequest(version=0, share=1.0),
+        "Rollback": pb.RollbackRequest(),
+        "ListDeployments": pb.ListDeploymentsRequest(),
     }
     service = pb.DESCRIPTOR.services_by_name["OperatorService"]
     assert {method.name for method in service.methods} == set(requests)
@@ -234,7 +237,7 @@ def test_a_client_renews_its_certificate_and_goes_on_with_the_new_one(
     place: Place, tmp_path: Path
 ) -> None:
     state = tmp_path / "state"
-    request = Request(place.enrollment, place.folder.ca_cert, place.token(), "rpi-4b")
+    request = Request(place.enrollment, place.ca, place.token(), "rpi-4b")
     first = enroll(request, state)
     patience = Patience(Retry(base_s=0.01), threading.Event().wait)
     session = Session(first.address, first.identity, Deadlines(), patience)

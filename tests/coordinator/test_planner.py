@@ -16,7 +16,8 @@ from devices import catalog
 from devices.capability import capability_of
 from devices.profile import DeviceProfile
 from reefleet.errors import ConfigError, NoFeasiblePlan, UnknownBoard
-from reefleet.model import ModelSpec
+from reefleet.model import ModelSpec, packed_bytes, quantized_tensors
+from reefleet.plan import SubmodelPlan
 
 DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
 DEEP_DIGITS = ModelSpec(8, 2, 1, 64, 4, 8, 10, (2, 3, 6, 8))
@@ -38,6 +39,8 @@ budgets = st.builds(
     round_deadline_s=st.floats(0.5, 5000),
     min_bits=st.integers(1, 4),
     batch_sizes=st.sampled_from([(1, 2, 4, 8, 16, 32), (16, 32), (8,)]),
+    trained=st.sampled_from([("full",), ("full", "frozen"), ("frozen",)]),
+    least_share=st.sampled_from([1.0, 0.25]),
 )
 specs = st.sampled_from([DIGITS, DEEP_DIGITS, DEIT_TINY])
 names = st.sampled_from(sorted(catalog.boards()))
@@ -136,6 +139,56 @@ def test_an_unknown_board_without_a_probe_is_refused() -> None:
         plan_for(DeviceProfile("toaster"), DIGITS, SMALL)
 
 
+def test_training_fewer_tensors_comes_where_all_of_them_miss_a_bound() -> None:
+    either = replace(SMALL, trained=("full", "frozen"), least_share=1.0, max_models=1)
+    slow = plan_for(a_profile("rpi-3b-plus", 450), DIGITS, either)
+    fast = plan_for(a_profile("jetson-orin-nano", 450), DIGITS, either)
+    assert (slow.exit_depth, slow.trained) == (4, "frozen")
+    assert fast.trained == "full"
+    assert any(line.startswith("not training full: a round takes") for line in slow.why)
+
+
+@pytest.mark.parametrize(("runtime", "depth"), [("onnxruntime-float", 4), ("litert-int8", 6)])
+def test_the_runtime_that_answers_decides_the_latency(runtime: str, depth: int) -> None:
+    budget = replace(SMALL, latency_ms=5.0, model_share=0.01, runtime=runtime)
+    assert plan_for(a_profile("rpi-3b-plus", 100), DIGITS, budget).exit_depth == depth
+
+
+def harmed() -> AccuracyTable:
+    """A table that has measured the tensors: the last block is harmed most by few bits."""
+    table = default_table(DIGITS)
+    names = quantized_tensors(DIGITS, DIGITS.depth)
+    harm = tuple(
+        (name, tuple((9.0 if ".5." in name else 1.0) * 4.0**-bits for bits in range(1, 9)))
+        for name in sorted(names)
+    )
+    return replace(table, harm=harm)
+
+
+def test_room_for_more_than_a_uniform_width_gives_mixed_bits_that_expect_more() -> None:
+    table, share = harmed(), 0.0
+    profile = a_profile("jetson-orin-nano")
+    room = (packed_bytes(DIGITS, 6, 4) + packed_bytes(DIGITS, 6, 5)) / 2
+    share = 1.001 * room / 2**20 / (profile.memory_available_mib or 1)
+    uniform = plan_for(profile, DIGITS, Budget(model_share=share, mixed_bits=False), table)
+    mixed = plan_for(profile, DIGITS, Budget(model_share=share), table)
+    assert (uniform.exit_depth, uniform.bits, uniform.layer_bits) == (6, 4, ())
+    assert mixed.exit_depth == 6
+    assert packed_bytes(DIGITS, 6, mixed.layer_bits) <= room * 1.001
+    assert sum(mixed.layer_bits[-4:]) > sum(mixed.layer_bits[:4])
+
+    def expected(plan: SubmodelPlan) -> float:
+        return float(re.findall(r"expected accuracy ([0-9.]+)", plan.why[0])[0])
+
+    assert expected(mixed) > expected(uniform)
+    assert mixed.why[0].startswith("chosen: depth 6 of 6, 4 to ")
+
+
+def test_without_a_measurement_of_the_tensors_all_have_the_same_bits() -> None:
+    plan = plan_for(a_profile("rpi-zero2w"), DIGITS, SMALL)
+    assert plan.layer_bits == ()
+
+
 def test_a_full_disk_is_a_bound_of_its_own() -> None:
     full = replace(a_profile(), storage_free_bytes=10 << 20)
     with pytest.raises(NoFeasiblePlan, match="files take"):
@@ -149,9 +202,24 @@ def test_a_board_with_no_memory_at_all_is_called_too_small() -> None:
 
 
 def test_more_samples_than_the_deadline_bears_cost_depth_first() -> None:
-    few = plan_for(a_profile("rpi-3b-plus", 250), DIGITS, SMALL)
-    many = plan_for(a_profile("rpi-3b-plus", 600), DIGITS, SMALL)
+    whole = replace(SMALL, least_share=1.0)
+    few = plan_for(a_profile("rpi-3b-plus", 250), DIGITS, whole)
+    many = plan_for(a_profile("rpi-3b-plus", 600), DIGITS, whole)
     assert (few.exit_depth, many.exit_depth) == (4, 2)
+
+
+def test_part_of_an_epoch_comes_before_a_smaller_model() -> None:
+    plan = plan_for(a_profile("rpi-3b-plus", 600), DIGITS, SMALL)
+    steps = -(-600 // plan.batch_size)
+    assert plan.exit_depth == 4
+    assert plan.local_epochs == 1
+    assert steps / 4 <= plan.local_steps < steps
+    assert any("% of an epoch: a whole epoch misses a bound" in line for line in plan.why)
+
+
+def test_a_whole_epoch_comes_before_a_personal_model() -> None:
+    plan = plan_for(a_profile("rpi-3b-plus", 250), DIGITS, SMALL)
+    assert (plan.models, plan.local_steps) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +228,8 @@ def test_more_samples_than_the_deadline_bears_cost_depth_first() -> None:
         ({"latency_ms": 0.0}, "latency_ms"),
         ({"min_bits": 5, "max_bits": 4}, "min_bits"),
         ({"batch_sizes": ()}, "batch_sizes"),
+        ({"trained": ("half",)}, "trained"),
+        ({"runtime": "abacus"}, "runtime"),
     ],
 )
 def test_an_impossible_budget_is_refused_by_name(values: dict[str, object], named: str) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from coordinator.abandoned import OUT_OF_MEMORY, give_up
 from coordinator.planner import Budget, decide, default_table, plan_for
 from coordinator.planner.options import options_of
 from coordinator.planner.solve import Decision
-from coordinator.review import Review
+from coordinator.review import Review, _outcome
 from devices import catalog
 from devices.capability import capability_of
 from reefleet.model import ModelSpec
 
 SPEC = ModelSpec(8, 2, 1, 64, 4, 6, 10, (1, 2, 4, 6))
-BUDGET = Budget(round_deadline_s=60.0, max_models=1, batch_sizes=(16,), min_bits=8)
+BUDGET = Budget(round_deadline_s=60.0, max_models=1, batch_sizes=(16,), min_bits=8, least_share=1.0)
 PROFILE = catalog.reference_profile("rpi-4b", train_samples=250)
 
 
@@ -24,9 +25,12 @@ class NotedPlanning:
     def __init__(self) -> None:
         self.options = options_of(SPEC, BUDGET, default_table(SPEC))
         self.changes: list[tuple[str, int]] = []
+        self.peaks: dict[str, float] = {}
 
     def change(self, device: Any, decision: Decision) -> None:
         self.changes.append((device.device_id, decision.candidate.exit_depth))
+        peak = decision.options.at(decision.options.peak_mib, decision.chosen)
+        self.peaks[device.device_id] = peak
 
 
 def a_review(run: Any) -> tuple[Review, NotedPlanning]:
@@ -45,8 +49,8 @@ def begin(a_run: Callable[..., Any]) -> Any:
     return run
 
 
-def late_round(run: Any) -> None:
-    """A round that a device never answers."""
+def late_round(run: Any, *, given_up: bool = False) -> None:
+    """A round that a device never answers, or that the first one gives up for memory."""
     now = run.time.now
     number = run.store.rounds_closed() + 1
     from coordinator import records as r
@@ -69,7 +73,9 @@ def late_round(run: Any) -> None:
         for device in devices
     ]
     run.store.add_round(opened, work)
-    run.store.stop_round(number, "deadline")
+    if given_up:
+        give_up(run.store, "a", work[0].lease, OUT_OF_MEMORY, run.time.clock())
+    run.store.stop_round(number, "quorum" if given_up else "deadline")
     run.store.close_round(number, now + 60, None)
 
 
@@ -80,6 +86,18 @@ def test_a_device_that_missed_the_deadline_gets_a_smaller_plan(a_run: Callable[.
     review.catch_up()
     assert [name for name, _ in planning.changes] == ["a", "b"]
     assert all(depth < 6 for _, depth in planning.changes)
+
+
+def test_a_device_that_ran_out_of_memory_gets_a_plan_of_less(a_run: Callable[..., Any]) -> None:
+    run = begin(a_run)
+    review, planning = a_review(run)
+    options = planning.options
+    before = options.at(options.peak_mib, decide(capability_of(PROFILE), options).chosen)
+    late_round(run, given_up=True)
+    review.catch_up()
+    ((name, _),) = planning.changes
+    assert name == "a"
+    assert planning.peaks["a"] < before
 
 
 def test_a_round_is_looked_at_once(a_run: Callable[..., Any]) -> None:
@@ -104,7 +122,7 @@ def test_after_a_restart_the_same_rounds_teach_the_same(a_run: Callable[..., Any
 
 def test_a_round_closed_by_quorum_says_nothing_of_the_slow(a_run: Callable[..., Any]) -> None:
     run = begin(a_run)
-    review, planning = a_review(run)
+    _, planning = a_review(run)
     late_round(run)
     run.store.rounds()
     options = planning.options
@@ -113,5 +131,5 @@ def test_a_round_closed_by_quorum_says_nothing_of_the_slow(a_run: Callable[..., 
     work = run.store.assignments("federate", 1)[0]
     from dataclasses import replace
 
-    assert review._outcome(replace(over, reason="quorum"), work) is None
-    assert review._outcome(over, work) is not None
+    assert _outcome(replace(over, reason="quorum"), work, {}) is None
+    assert _outcome(over, work, {}) is not None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coordinator import records as r
-from coordinator.rounds import RESTART_GRACE_S, Finished, Wait
+from coordinator.deadline import RESTART_GRACE_S
+from coordinator.rounds import Finished, Wait
+from reefleet.aggregation.clipping import Clipping
+from reefleet.aggregation.optimizers import ServerOptimizer
+from reefleet.errors import Rejected, WireError
 from reefleet.model import tensor_shapes
+from reefleet.wire.codecs import encode_update
 
 MakeRun = Callable[..., Any]
 
@@ -209,3 +215,227 @@ def test_an_assignment_lets_its_device_fetch_what_it_names_and_nobody_else(a_run
     for artifact in (work.manifest, work.weights, *bundle.files):
         assert run.store.may_fetch("a", artifact.sha256)
         assert not run.store.may_fetch("b", artifact.sha256)
+
+
+def test_more_are_invited_than_are_needed_and_the_rest_is_told_why(a_run: MakeRun) -> None:
+    run = a_run(2, 2, 2, 2, 2, cohort=3, over_selection=0.3, quorum=1.0, min_devices=5)
+    run.rounds.advance()
+    work = run.store.assignments(r.FEDERATE, 1)
+    assert (len(work), run.store.current_round().needed) == (4, 3)
+    for assignment in work[:3]:
+        run.push(assignment.device_id)
+    run.rounds.advance()
+    assert run.store.rounds()[0].reason == "quorum"
+    with pytest.raises(Rejected, match=r"round 1 closed without it \(quorum\)"):
+        run.upload(work[3], b"late")
+
+
+@pytest.mark.parametrize(("share", "invited"), [(0.1, 11), (0.2, 12), (0.25, 13)])
+def test_over_selection_is_rounded_up_but_not_by_float_noise(
+    a_run: MakeRun, share: float, invited: int
+) -> None:
+    run = a_run(2, 2, 2, 2, 2, 2, 2, 2, cohort=10, over_selection=share, min_devices=1)
+    for name in "ijklmnop":
+        run.add_device(name)
+    run.rounds.advance()
+    assert len(run.store.assignments(r.FEDERATE, 1)) == invited
+
+
+def late_run(a_run: MakeRun, **policy: Any) -> Any:
+    run = a_run(2, 2, quorum=0.5, late="fold", total=4, **policy)
+    run.rounds.advance()
+    return run
+
+
+def commit(run: Any, work: r.Assignment, delta: Any) -> bool:
+    data, _ = encode_update(delta, "float32", {})
+    return bool(run.updates.commit(work.device_id, work.lease, run.upload(work, data), 10, {}))
+
+
+def test_a_late_update_is_folded_in_the_next_round_and_counts_less(
+    a_run: MakeRun, delta: Any
+) -> None:
+    run = late_run(a_run)
+    late = run.work("b")
+    run.push("a", seed=1)
+    run.rounds.advance()
+    before = run.versions.load(1)
+    assert commit(run, late, delta(2, 5)) is False
+    assert commit(run, late, delta(2, 5)) is True
+    run.push("a", seed=2)
+    run.rounds.advance()
+    assert [(x.device_id, x.round, x.folded_in) for x in run.store.updates(2)] == [
+        ("b", 1, 2),
+        ("a", 2, 2),
+    ]
+    after, shrink = run.versions.load(2), np.float32(2**-0.5)
+    for name, value in before.items():
+        expected = value + (delta(2, 5)[name] * shrink + delta(2, 2)[name]) / 2
+        assert after[name] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_update_too_late_is_refused_with_the_reason(a_run: MakeRun, delta: Any) -> None:
+    run = late_run(a_run, max_staleness=1)
+    late = run.work("b")
+    for seed in range(2):
+        run.push("a", seed=seed)
+        run.rounds.advance()
+    with pytest.raises(Rejected, match="started 2 versions ago; an update counts up to 1"):
+        commit(run, late, delta(2, 5))
+    assert [x.device_id for x in run.store.refusals()] == ["b"]
+
+
+def test_a_round_that_closes_between_check_and_commit_makes_the_update_a_late_one(
+    a_run: MakeRun, delta: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = late_run(a_run)
+    late = run.work("b")
+    checked = run.updates._check
+
+    def close_meanwhile(*arguments: Any, **named: Any) -> Any:
+        found = checked(*arguments, **named)
+        run.store.stop_round(1, "quorum")
+        return found
+
+    monkeypatch.setattr(run.updates, "_check", close_meanwhile)
+    assert commit(run, late, delta(2, 5)) is False
+    assert run.store.update_of(late.lease).folded_in is None
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi"])
+def test_what_the_server_optimizer_remembers_outlives_a_restart(
+    a_run: MakeRun, delta: Any, name: Any
+) -> None:
+    optimizer = ServerOptimizer(name, rate=0.1)
+    run = a_run(2, total=3, optimizer=optimizer)
+    model, memory = run.versions.load(0), {}
+    for seed in range(3):
+        run.rounds.advance()
+        run.push("a", seed=seed)
+        run.rounds.advance()
+        model, memory = optimizer.step(model, delta(2, seed), memory)
+        run.restart()
+    last = run.versions.load(3)
+    assert all(last[n] == pytest.approx(value, abs=1e-5) for n, value in model.items())
+    assert run.store.version(3).optimizer is not None
+    assert run.store.version(3).optimizer.sha256 in run.store.needed_blobs()
+
+
+def test_an_optimizer_may_be_changed_in_the_middle_of_a_run(a_run: MakeRun) -> None:
+    run = a_run(2, total=2, optimizer=ServerOptimizer("fedavgm"))
+    run.rounds.advance()
+    run.push("a")
+    run.rounds.advance()
+    run.policy = replace(run.policy, optimizer=ServerOptimizer("fedyogi", rate=0.1))
+    run.restart()
+    run.push("a")
+    run.rounds.advance()
+    assert {n.split("/")[0] for n in run.versions.load_memory(2)} == {"fedyogi"}
+
+
+@pytest.mark.parametrize("rule", ["trimmed-mean", "median", "krum"])
+def test_a_bad_minority_cannot_drag_the_model(a_run: MakeRun, delta: Any, rule: str) -> None:
+    run = a_run(2, 2, 2, 1, 1, total=1, rule=rule, trim=0.34, krum_bad_share=0.34)
+    before = run.versions.load(0)
+    run.rounds.advance()
+    for seed, name in enumerate("abde"):
+        run.push(name, seed=seed)
+    far = {n: value + np.float32(1) for n, value in delta(2, 9).items()}
+    commit(run, run.work("c"), far)
+    run.rounds.advance()
+    after = run.versions.load(1)
+    assert all(np.abs(after[name] - value).max() < 0.1 for name, value in before.items())
+    assert any(not np.array_equal(after[name], value) for name, value in before.items())
+
+
+def test_updates_are_shortened_to_the_median_of_recent_ones(a_run: MakeRun, delta: Any) -> None:
+    run = a_run(2, 2, 2, total=1, clipping=Clipping(median_of=3))
+    before = run.versions.load(0)
+    run.rounds.advance()
+    for seed, name in enumerate("ab"):
+        run.push(name, seed=seed)
+    long = {n: value * np.float32(50) for n, value in delta(2, 2).items()}
+    commit(run, run.work("c"), long)
+    rms = {x.device_id: x.rms for x in run.store.updates()}
+    bound = sorted(rms.values())[1]
+    run.rounds.advance()
+    after = run.versions.load(1)
+    for name, value in before.items():
+        moves = [delta(2, s)[name] * min(1.0, bound / rms[d]) for s, d in enumerate("ab")]
+        moves.append(long[name] * (bound / rms["c"]))
+        assert after[name] == pytest.approx(value + sum(moves) / 3, abs=1e-5)
+
+
+def test_a_device_is_given_the_codec_that_its_client_knows(a_run: MakeRun) -> None:
+    run = a_run(2, 2, device_clip=2.5)
+    run.store.set_codecs("b", "clip,float32,float16,int8")
+    run.rounds.advance()
+    assert [run.work(name).plan.codec for name in "ab"] == ["float32", "clip:2.5,float32"]
+
+
+def test_a_client_that_does_not_clip_as_it_was_told_is_refused(a_run: MakeRun, delta: Any) -> None:
+    run = a_run(2, device_clip=0.01)
+    run.store.set_codecs("a", "clip,float32")
+    run.rounds.advance()
+    with pytest.raises(WireError, match=r"should have been clipped to 0.01, its norm is"):
+        commit(run, run.work("a"), delta(2, 0))
+    run = run.store.refusals()
+    assert len(run) == 1
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_device_that_trains_ten_minutes_between_two_calls_keeps_its_work(
+    a_run: MakeRun, delta: Any, restarts: bool
+) -> None:
+    run = a_run(2, 2, deadline_s=3600.0, presence_s=60.0)
+    run.rounds.advance()
+    work = run.work("a")
+    run.push("b")
+    for _ in range(10):
+        run.time.pass_s(60)
+        run.rounds.advance()
+    assert not run.presence.is_present("a")
+    if restarts:
+        run.restart()
+        run.rounds.advance()
+    assert run.work("a").lease == work.lease
+    assert commit(run, work, delta(2, 0)) is False
+    run.rounds.advance()
+    assert [x.device_id for x in run.store.updates(1)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("jump_s", [-6 * 3600.0, 6 * 3600.0])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_clock_that_jumps_by_hours_loses_nothing_and_counts_nothing_twice(
+    a_run: MakeRun, delta: Any, mode: str, jump_s: float
+) -> None:
+    run = a_run(2, 2, mode=mode, buffer=2, min_devices=2, total=2)
+    digests = []
+    for number in (1, 2):
+        run.rounds.advance()
+        for seed, name in enumerate("ab"):
+            work = run.work(name)
+            run.time.now += jump_s if number == 1 else 0
+            run.rounds.advance()
+            assert commit(run, work, delta(2, 10 * number + seed)) is False
+        run.rounds.advance()
+        assert [x.device_id for x in run.store.updates(number)] == ["a", "b"]
+        digests.append(run.store.version(number).artifact.sha256)
+    assert run.store.latest_version().number == 2
+    assert len(set(digests)) == 2
+
+
+def test_what_a_device_did_in_part_tells_how_long_all_of_it_would_take(
+    a_run: MakeRun, delta: Any
+) -> None:
+    run = a_run(2, 2)
+    run.rounds.advance()
+    told = {
+        "a": {"train_seconds": 10.0, "steps": 2, "steps_asked": 8},
+        "b": {"train_seconds": 10.0, "steps": 8, "steps_asked": 8},
+    }
+    for name, metrics in told.items():
+        work = run.work(name)
+        data, _ = encode_update(delta(2, 0), "float32", {})
+        run.updates.commit(name, work.lease, run.upload(work, data), 3, metrics)
+    assert sorted(run.store.train_seconds(1).values()) == [10.0, 40.0]

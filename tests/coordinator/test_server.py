@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 
 from coordinator.clock import Clock
-from coordinator.config import CoordinatorConfig, Listen, RoundPolicy
+from coordinator.config import CoordinatorConfig, Eligibility, Listen, RoundPolicy
 from coordinator.folder import create
 from coordinator.registry import new_token
 from coordinator.server import Coordinator
 from coordinator.status import FINISHED, snapshot
 from coordinator.store import Store
+from devices.profile import DeviceProfile
+from devices.signed import sign
 from reefleet.blobs import sha256_hex
 from reefleet.errors import (
+    ChecksumMismatch,
     ConfigError,
     ExportError,
     MissingFile,
@@ -38,6 +41,7 @@ from reefleet.rpc.channel import enrollment_channel, fleet_channel
 from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.rpc.status import translated
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc, plan_pb2
+from reefleet.wire import convert
 from reefleet.wire.codecs import decode_update, encode_update
 from reefleet.wire.manifest import FileEntry, task_from_bytes
 
@@ -286,6 +290,35 @@ def test_a_chunk_is_never_longer_than_the_bound(a_place: MakePlace) -> None:
         device.artifacts.FetchChunk(request)
 
 
+def test_a_profile_that_another_key_signed_is_refused_and_noted(a_place: MakePlace) -> None:
+    place = a_place()
+    device, other = Device(place, "a"), Device(place, "b")
+    forged = sign(DeviceProfile("rpi-5", train_samples=9), other.identity.key)
+    request = fleet_pb2.ReportProfileRequest(profile=convert.profile_to_pb(forged))
+    with (
+        pytest.raises(ChecksumMismatch, match="not signed by this device"),
+        translated(place.fleet),
+    ):
+        device.calls.ReportProfile(request)
+    (refusal,) = place.look().refusals
+    assert (refusal.device_id, refusal.round) == ("a", 0)
+    own = sign(DeviceProfile("rpi-5", train_samples=9), device.identity.key)
+    request = fleet_pb2.ReportProfileRequest(profile=convert.profile_to_pb(own))
+    device.calls.ReportProfile(request)
+
+
+def test_work_that_a_device_cannot_do_is_given_up(a_place: MakePlace) -> None:
+    place = a_place(min_devices=1)
+    device = Device(place, "a")
+    device.report()
+    task = device.task()
+    request = fleet_pb2.AbandonTaskRequest(lease=task.lease, cause=fleet_pb2.ABANDON_CAUSE_MEMORY)
+    for _ in range(2):  # the answer may get lost
+        device.calls.AbandonTask(request)
+    assert [each.reason for each in place.look().refusals] == ["the device ran out of memory"]
+    assert device.task().lease != task.lease
+
+
 def test_a_message_over_the_bound_is_refused(a_place: MakePlace) -> None:
     place = a_place()
     device = Device(place, "a")
@@ -400,3 +433,37 @@ def test_a_first_model_that_cannot_be_made_ends_the_coordinator(
     running.start()
     with pytest.raises(error):
         running.wait(lambda: None)
+
+
+def test_a_client_is_given_the_codecs_that_it_said_it_knows(a_place: MakePlace) -> None:
+    place = a_place(device_clip=0.5)
+    old, new = Device(place, "a"), Device(place, "b")
+    old.report()
+    profile = plan_pb2.DeviceProfile(board=new.board, train_samples=100)
+    known = ["clip", "float32", "float16", "int8", "something of tomorrow"]
+    with translated(place.fleet):
+        new.calls.ReportProfile(fleet_pb2.ReportProfileRequest(profile=profile, codecs=known))
+    plain, chain = old.task().plan.codec, new.task().plan.codec
+    assert "," not in plain
+    assert chain == f"clip:0.5,{plain}"
+
+
+def test_a_device_that_says_it_is_busy_gets_no_work(a_place: MakePlace) -> None:
+    place = a_place(min_devices=1)
+    place.stop()
+    place.config = replace(place.config, eligibility=Eligibility(idle=True))
+    place.start()
+    device = Device(place, "a")
+    device.report()
+
+    def answer(*, idle: bool) -> Any:
+        request = fleet_pb2.NextTaskRequest(conditions=plan_pb2.Conditions(), idle=idle)
+        return device.calls.NextTask(request)
+
+    with translated(place.fleet):
+        for _ in range(3):
+            assert answer(idle=False).HasField("wait_ms")
+    end = time.monotonic() + WAIT_S
+    while not answer(idle=True).HasField("task"):
+        assert time.monotonic() < end
+        place.pause(0.01)

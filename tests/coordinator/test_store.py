@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import sqlite3
+import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coordinator import records as r
+from coordinator.config import CoordinatorConfig
+from coordinator.folder import Folder
+from coordinator.state import state_address
 from coordinator.store import Store
-from reefleet.errors import Rejected, StoreError, UnsupportedVersion
+from coordinator.store.address import Address, address_of
+from reefleet.errors import ConfigError, InputError, Rejected, StoreError
 from reefleet.plan import SubmodelPlan
+from tests.postgresql import Server
+
+AnAddress = Callable[[str], Address]
 
 PLAN = SubmodelPlan(2, 4, 8, 1, 1, "int8", ("because", "of this"))
 DIGEST = "ab" * 32
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    store = Store(tmp_path / "state.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, an_address: AnAddress) -> Any:
+    store = Store(an_address(request.param))
     yield store
     store.close()
 
@@ -48,14 +56,16 @@ def with_round(store: Store) -> Any:
     store.add_round(r.Round(1, 0, r.OPEN, 1, 2.0, 3.0), [an_assignment()])
 
 
-def test_everything_is_there_after_opening_the_file_again(store: Store, tmp_path: Path) -> None:
+def test_everything_is_there_after_opening_it_again(store: Store) -> None:
     with_round(store)
     store.set_plan("a", {"board": "rpi-4b"}, PLAN, "x", "key")
     store.set_upload("l", r.Artifact(DIGEST, 9))
-    update = r.Update(1, "a", r.Artifact(DIGEST, 9), 11, 2, {"loss": 0.5}, 4.0)
+    update = r.Update(
+        1, "a", r.Artifact(DIGEST, 9), 11, 2, {"loss": 0.5}, 4.0, lease="l", rms=0.5, folded_in=1
+    )
     store.accept("l", update)
     store.close()
-    again = Store(tmp_path / "state.db")
+    again = Store(store.address)
     device = again.device("a")
     assert (device.serial, device.fingerprint, device.enrolled_at) == ("1f", DIGEST, 5.0)
     assert (device.profile, device.plan) == ({"board": "rpi-4b"}, PLAN)
@@ -118,22 +128,79 @@ def test_a_round_and_its_version_are_closed_together(store: Store) -> None:
     assert store.current_round() is None
 
 
-def test_the_database_waits_for_the_disk_and_knows_its_references(store: Store) -> None:
+def test_a_value_that_no_database_can_keep_is_refused_as_input(an_address: AnAddress) -> None:
+    store = Store(an_address("postgresql"))
+    with pytest.raises(InputError):
+        store.set_fact("x", "\0")
+    store.close()
+
+
+def test_a_server_that_restarted_serves_on(an_address: AnAddress, postgresql: Server) -> None:
+    store = Store(an_address("postgresql"))
+    store.set_fact("x", "1")
+    postgresql.stop()
+    try:
+        with pytest.raises(StoreError, match="cannot be read or written"):
+            store.fact("x")
+    finally:
+        postgresql.start()
+    assert store.fact("x") == "1"
+    store.close()
+
+
+def test_a_killed_server_has_kept_what_was_acknowledged(
+    an_address: AnAddress, postgresql: Server
+) -> None:
+    store = Store(an_address("postgresql"))
+    store.set_fact("x", "1")
+    postgresql.stop(signal.SIGQUIT)  # as a crash: it recovers from its log
+    postgresql.start()
+    assert store.fact("x") == "1"
+    store.close()
+
+
+def test_one_coordinator_at_a_time_serves_a_server_s_database(an_address: AnAddress) -> None:
+    one = Store(an_address("postgresql"))
+    other = Store(one.address)
+    with one.held(), pytest.raises(StoreError, match="another coordinator"), other.held():
+        pass
+    with other.held():
+        pass
+    one.close()
+    other.close()
+
+
+def test_a_password_is_in_nothing_that_is_shown(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://reef:S3cret@127.0.0.1:1/none"
+    address = address_of(url, tmp_path)
+    with pytest.raises(StoreError) as failed:
+        Store(address)
+    shown = [repr(address), address.shown, str(failed.value), repr(failed.value.__cause__)]
+    shown.append(repr(CoordinatorConfig(database=url)))
+    assert not any("S3cret" in text for text in shown)
+    with pytest.raises(ConfigError) as refused:
+        address_of("mysql://reef:S3cret@host/name", tmp_path)
+    assert "S3cret" not in str(refused.value)
+
+
+def test_a_password_is_taken_from_its_own_file(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.database_password.parent.mkdir()
+    folder.database_password.write_text("S3cret\n")
+    url = "postgresql+psycopg://reef@host/name"
+    address = state_address(folder, CoordinatorConfig(database=url))
+    assert address.url.password == "S3cret"
+
+
+def test_a_file_waits_for_the_disk_and_knows_its_references(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
     with store._read() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
             for name in ("journal_mode", "synchronous", "foreign_keys")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
-
-
-def test_a_file_of_a_newer_program_is_refused(store: Store, tmp_path: Path) -> None:
     store.close()
-    with sqlite3.connect(tmp_path / "state.db") as connection:
-        connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(UnsupportedVersion):
-        Store(tmp_path / "state.db")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -147,36 +214,3 @@ def test_facts_are_kept_and_replaced(store: Store) -> None:
     store.set_fact("x", "1")
     store.set_fact("x", "2")
     assert store.fact("x") == "2"
-
-
-# The tables that format 2 changed, as format 1 had them.
-FORMAT_1 = """
-CREATE TABLE tokens (sha256 VARCHAR(64) PRIMARY KEY, device_id VARCHAR(63) NOT NULL,
-  expires_at FLOAT NOT NULL, used_at FLOAT, request_sha256 TEXT DEFAULT '' NOT NULL,
-  certificate BLOB NOT NULL);
-CREATE TABLE devices (device_id VARCHAR(63) PRIMARY KEY, serial VARCHAR(64) NOT NULL,
-  fingerprint VARCHAR(64) NOT NULL, enrolled_at FLOAT NOT NULL, last_seen_at FLOAT, profile TEXT,
-  plan TEXT, planned_for TEXT DEFAULT '' NOT NULL, bundle_key TEXT DEFAULT '' NOT NULL,
-  failure TEXT DEFAULT '' NOT NULL);
-CREATE TABLE versions (number INTEGER PRIMARY KEY, sha256 VARCHAR(64) NOT NULL,
-  size_bytes INTEGER NOT NULL, created_at FLOAT NOT NULL);
-INSERT INTO versions VALUES (0, 'v', 3, 1.0);
-INSERT INTO tokens VALUES ('t1', 'a', 9.0, 5.0, 'q', x'01'), ('t2', 'b', 9.0, NULL, '', x'');
-INSERT INTO devices (device_id, serial, fingerprint, enrolled_at) VALUES ('a', '1f', 'f', 5.0);
-PRAGMA user_version = 1;
-"""
-
-
-def test_a_file_of_the_first_format_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "old.db"
-    with sqlite3.connect(path) as old:
-        old.executescript(FORMAT_1)
-    old.close()
-    store = Store(path)
-    assert store.token("t2") == r.Token("t2", "b", 9.0, 1)
-    assert store.enrollments("t1") == [r.Enrollment("t1", "q", "a", b"\x01", 5.0)]
-    assert store.enrollments("t2") == []
-    assert store.device("a") == r.Device("a", "1f", "f", 5.0)
-    assert store.latest_version() == r.Version(0, r.Artifact("v", 3), 1.0)
-    store.close()
-    Store(path).close()

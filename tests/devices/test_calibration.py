@@ -10,12 +10,15 @@ import pytest
 from devices import catalog, cost
 from devices.calibration import calibrate, nonnegative
 from devices.capability import capability_of
-from devices.cost import Rates, Speed
+from devices.cost import Rates
 from devices.probe_models import DEPTHS, PROBES, STEPS
 from devices.profile import DeviceProfile, Timing
+from devices.speed import Speed
 from reefleet.model import ModelSpec
 
-TRUE = Speed((0.05, 1.9, 0.2, 1.8), 0.1, (0.2, 17.0, 1.8, 0.4, 50.0, 9.0), 0.1)
+TRUE = Speed(
+    (0.05, 1.9, 0.2, 1.8), 0.1, (0.2, 10.0, 2.5, 0.4, 0.18, 0.5, 30.0, 7.0), 0.1, cache_mb=2.0
+)
 RATES = Rates(1.0, 0.1, 1.0, 1.0, measured=TRUE)
 DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
 
@@ -39,6 +42,7 @@ def test_a_board_s_speed_is_found_from_its_timings() -> None:
     assert speed is not None
     assert speed.answer == pytest.approx(TRUE.answer, rel=1e-3)
     assert speed.step == pytest.approx(TRUE.step, rel=1e-3)
+    assert speed.cache_mb == TRUE.cache_mb
     assert speed.step_sigma >= 0.1
 
 

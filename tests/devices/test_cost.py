@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import catalog, cost
 from devices.capability import capability_of
-from devices.cost import Estimate, Rates, Speed
-from reefleet.model import ModelSpec
-from reefleet.plan import UPLOAD_CODECS
+from devices.cost import Estimate, Rates
+from devices.speed import Speed, step_features, step_ms
+from reefleet.model import ConvGeometry, ModelSpec
+from reefleet.plan import TRAINED_SETS, UPLOAD_CODECS
 
 DEIT_TINY = ModelSpec(224, 16, 3, 192, 3, 12, 100, (3, 6, 9, 12))
 DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
+CONV = ModelSpec(
+    *(32, 2, 1, 64, 1, 4, 10, (2, 4)), conv=ConvGeometry(16, (16, 24, 32, 32), (1, 2, 2, 1))
+)
 
 
 def rates_of(board: str) -> Rates:
@@ -81,12 +88,49 @@ def test_a_short_last_batch_costs_a_full_one() -> None:
 
 
 def test_a_measured_board_is_reckoned_by_its_own_speed() -> None:
-    speed = Speed((1.0, 0.0, 0.0, 0.0), 0.1, (2.0, 0.0, 0.0, 0.0, 0.0, 1.0), 0.2)
+    speed = Speed((1.0, 0.0, 0.0, 0.0), 0.1, (2.0, *[0.0] * 6, 1.0), 0.2)
     rates = Rates(1.0, 0.5, 1.0, 1000.0, measured=speed)
     assert cost.answer_ms(DIGITS, 4, rates) == Estimate(4.0, 0.1)
     assert cost.train_step_ms(DIGITS, 4, 1, 8, 7, rates) == Estimate(8.0, 0.2)
     few = cost.train_step_ms(DIGITS, 4, 2, 2, 7, rates).value
     assert few < cost.train_step_ms(DIGITS, 4, 2, 8, 7, rates).value
+
+
+def test_what_is_beyond_the_caches_costs_more() -> None:
+    speed = Speed((1.0,) * 4, 0.1, (0.0,) * 4 + (3.0,) + (0.0,) * 3, 0.2, cache_mb=4.0)
+    rates = Rates(1.0, 0.5, 1.0, 1000.0, measured=speed)
+    small, large = (cost.train_step_ms(DIGITS, 4, 1, 8, b, rates).value for b in (1, 64))
+    assert small == 0.0
+    assert large > 10.0
+
+
+def test_many_steps_are_reckoned_as_each_alone() -> None:
+    speed = Speed((1.0,) * 4, 0.1, (0.2, 10.0, 2.5, 0.4, 0.18, 0.5, 30.0, 7.0), 0.2, cache_mb=2.0)
+    rates = Rates(1.0, 0.5, 1.0, 1000.0, measured=speed)
+    loads = [(d, m, w, b) for d in DIGITS.exits for m in (1, 2) for w in (2, 8) for b in (1, 32)]
+    features = np.array([step_features(DIGITS, *load) for load in loads])
+    alone = [cost.train_step_ms(DIGITS, *load, rates).value for load in loads]
+    assert step_ms(speed, features) == pytest.approx(alone)
+
+
+@pytest.mark.parametrize("trained", [name for name in TRAINED_SETS if name != "full"])
+def test_training_fewer_tensors_costs_less_of_everything(trained: str) -> None:
+    rates = rates_of("rpi-4b")
+    model = replace(DEIT_TINY, adapter="" if trained == "frozen" else trained)
+    for costs in (
+        [cost.train_step_ms(model, 12, 1, 8, 4, rates, trained=s).value for s in (trained, "full")],
+        [cost.update_bytes(model, 12, "int8", s) for s in (trained, "full")],
+    ):
+        assert costs[0] < costs[1]
+
+
+def test_a_convolutional_model_has_every_cost() -> None:
+    rates = rates_of("rpi-4b")
+    for depth in CONV.exits:
+        assert cost.answer_ms(CONV, depth, rates).value > 0
+        assert cost.train_step_ms(CONV, depth, 2, 4, 8, rates).value > 0
+        assert cost.client_peak_mib(CONV, depth, 2, 8).value > cost.CLIENT_BASE_MIB
+        assert len(step_features(CONV, depth, 2, 4, 8)) == 8
 
 
 def test_the_absolute_reserve_shrinks_on_a_small_board() -> None:
@@ -114,6 +158,6 @@ def test_every_cost_grows_with_depth(depth: int, models: int, batch: int, board:
         [cost.train_step_ms(DIGITS, d, models, 4, batch, rates).upper() for d in (depth, deeper)],
         [cost.client_peak_mib(DIGITS, d, models, batch).value for d in (depth, deeper)],
         [cost.packed_size(DIGITS, d, 4) for d in (depth, deeper)],
-        [cost.disk_bytes(DIGITS, d, 4) for d in (depth, deeper)],
+        [cost.disk_bytes(DIGITS, d, cost.packed_size(DIGITS, d, 4)) for d in (depth, deeper)],
     ):
         assert costs[0] < costs[1]

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from devices.probe import detect, probe
+from devices.profile import DeviceProfile
 
 MEMINFO = "MemTotal:        {total} kB\nMemFree:          1000 kB\nMemAvailable:  {free} kB\n"
 
@@ -87,3 +91,63 @@ def test_garbage_in_the_system_files_is_unknown(tmp_path: Path) -> None:
 
 def test_a_folder_that_does_not_exist_yet_has_its_disk(tmp_path: Path) -> None:
     assert probe(root=tmp_path, storage=tmp_path / "a" / "b").storage_free_bytes is not None
+
+
+READ = (
+    "proc/device-tree/model",
+    "proc/meminfo",
+    "proc/cpuinfo",
+    "proc/self/cgroup",
+    "proc/self/status",
+    "proc/net/route",
+    "proc/sys/kernel/osrelease",
+    "etc/os-release",
+    "etc/nvpmodel.conf",
+    "var/lib/nvpmodel/status",
+    "sys/class/dmi/id/sys_vendor",
+    "sys/fs/cgroup/memory.max",
+    "sys/fs/cgroup/memory.current",
+    "sys/fs/cgroup/memory.stat",
+    "sys/fs/cgroup/cpu.max",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes",
+    "sys/fs/cgroup/cpu/cpu.cfs_quota_us",
+    "sys/fs/cgroup/cpu/cpu.cfs_period_us",
+    "sys/class/thermal/thermal_zone0/temp",
+    "sys/class/thermal/cooling_device0/type",
+    "sys/class/thermal/cooling_device0/cur_state",
+    "sys/class/power_supply/b/type",
+    "sys/class/power_supply/b/capacity",
+    "sys/class/power_supply/b/status",
+    "sys/class/power_supply/b/online",
+    "sys/devices/platform/soc/soc:firmware/get_throttled",
+    "sys/class/net/eth0/speed",
+    "sys/class/net/eth0/uevent",
+    "sys/class/net/eth0/type",
+    "sys/class/net/eth0/ifindex",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_max_freq",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_governor",
+)
+ROUTE = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\neth0\t00000000\t0\t3\t0\t0\t1\n"
+contents = st.one_of(
+    st.none(),
+    st.binary(max_size=60),
+    st.sampled_from([b"-1", b"9" * 400, b"1e308", b"nan", b"max 100000", b"0x50005", b"\0\xff"]),
+    st.sampled_from(
+        [b"MemTotal: 9 kB\nMemAvailable: x", b"0::/\n4:memory:/a\n:::", ROUTE.encode(), b"battery"]
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(contents, min_size=len(READ), max_size=len(READ)))
+def test_no_file_however_damaged_or_missing_stops_the_probe(found: list[bytes | None]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in zip(READ, found, strict=True):
+            file = Path(folder, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if content is None:
+                file.mkdir()  # a folder where a file should be cannot be read either
+            else:
+                file.write_bytes(content)
+        profile = probe(root=Path(folder), storage=Path(folder))
+    assert DeviceProfile.from_json(profile.to_json()) == profile

@@ -301,6 +301,7 @@ class FakeCoordinator:
     commits: list[tuple[str, str, int, DeviceMetrics]] = field(default_factory=list)
     reports: list[tuple[str, DeviceMetrics, EarlyExitReport]] = field(default_factory=list)
     profiles: list[Any] = field(default_factory=list)
+    deployments: list[tuple[str, str, float, float | None]] = field(default_factory=list)
     refusal: Exception | None = None
 
     def report_profile(self, profile: Any) -> None:
@@ -342,6 +343,11 @@ class FakeCoordinator:
 
     def report_personal(self, lease: str, metrics: Any, early_exit: Any) -> None:
         self.reports.append((lease, metrics, early_exit))
+
+    def report_deployment(
+        self, lease: str, outcome: str, found: EarlyExitReport, accuracy_before: float | None
+    ) -> None:
+        self.deployments.append((lease, outcome, found.accuracy, accuracy_before))
 
 
 def a_coordinator(

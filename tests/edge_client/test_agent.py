@@ -32,6 +32,9 @@ class QuietFlag(StopFlag):
             self.raise_flag()
         self.check()
 
+    def idle(self, seconds: float) -> None:
+        self.wait(seconds)
+
 
 @pytest.fixture
 def flag() -> QuietFlag:

@@ -27,7 +27,7 @@ def test_every_network_and_step_has_its_graph() -> None:
 def test_every_probe_runs_and_the_speed_can_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "EACH_S", 0.0)
     timings = tuple(benchmark.measure(1, benchmark.read_graphs()))
-    assert len(timings) == len(PROBES) * len(DEPTHS) + len(STEPS)
+    assert len(timings) == 2 * len(PROBES) * len(DEPTHS) + len(STEPS)
     assert calibrate(DeviceProfile("", timings=timings)) is not None
 
 
@@ -36,7 +36,7 @@ def test_little_memory_means_no_benchmark() -> None:
 
 
 def test_what_was_measured_before_time_ran_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = b'{"work": "answer", "probe": "narrow-1", "depth": 2, "batch": 1, "ms": 2.0, '
+    line = b'{"work": "answer", "probe": "narrow-2", "depth": 2, "batch": 1, "ms": 2.0, '
     said = line + b'"rel_sigma": 0.1, "peak_mib": null}\n{"work": "tra'
 
     def late(*_: Any, **options: Any) -> None:

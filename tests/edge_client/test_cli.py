@@ -79,4 +79,4 @@ def test_every_command_has_an_example(
     capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
     assert main(["edge", *command, "--help"]) == 0
-    assert "example:" in capsys.readouterr().out
+    assert "\nexample" in capsys.readouterr().out

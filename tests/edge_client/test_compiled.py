@@ -16,9 +16,11 @@ from edge_client.personalize import personalize
 from edge_client.task import PERSONALIZE
 from reefleet.blobs import sha256_hex
 from reefleet.datasets.pack import normalize
-from reefleet.model import ModelContract, tensor_shapes
+from reefleet.model import ModelContract, quantized_tensors, tensor_shapes
 from reefleet.rpc import identity
 from reefleet.wire.tensors import Float32Tensor, pack_tensors, unpack_tensors
+
+LAYER_BITS = (1, 2, 3, 4, 5, 6, 7, 8)  # of the two blocks' four linear layers each
 
 pytestmark = [pytest.mark.slow, pytest.mark.torch]
 
@@ -38,7 +40,7 @@ def site(kit: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
     """A client and a two-model task over a compiled bundle of two blocks."""
     from export.compile import compile_task
 
-    plan = replace(kit.PLAN, models=2, bits=4, codec="float16")
+    plan = replace(kit.PLAN, models=2, bits=4, codec="float16", layer_bits=LAYER_BITS)
     contract = ModelContract(kit.SPEC, kit.PRE, ("a", "b", "c"))
     compile_task(contract, plan, tmp_path / "bundle")
     coordinator, task = kit.a_coordinator(plan)
@@ -73,6 +75,8 @@ def test_a_compiled_bundle_trains_deploys_and_answers(
     folder = site.client.submodel
     model = EarlyExitModel.open(folder)
     tensors = unpack_tensors((folder / "weights.rft").read_bytes(), 1 << 20)
+    found = [tensors[name].bits for name in quantized_tensors(kit.SPEC, 2)]
+    assert found == list(LAYER_BITS)
     weights = {name: tensor.decode() for name, tensor in tensors.items()}
     part = site.client.data.test
     batched = site.client.bundle.predictor(1).logits(weights, part, kit.PRE)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_client.data import PARTS, DeviceData, load, shuffled
+from edge_client.data import PARTS, DeviceData, load
+from reefleet.datasets.order import shuffled
 from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import DamagedFile, DataTooSmall, InputError, MissingFile
 from reefleet.model import Preprocessing

@@ -191,3 +191,38 @@ def test_two_model_rounds_carry_personal_state_and_report_it(
     deliver(client, entry)
     federate(client, replace(task, lease="lease-2", round=2))
     assert (client.personal.state(task.manifest.sha256)["statistic/steps"] > steps).all()
+
+
+def test_what_is_done_when_time_runs_out_is_pushed_and_counts_for_as_much_less(
+    kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    samples = []
+    for deadline_s in (600, 0):
+        coordinator, task = kit.a_coordinator()
+        client = kit.a_client(tmp_path / str(deadline_s), coordinator, kit.device_data(train=60))
+        entry = federate(client, replace(task, deadline_s=deadline_s))
+        samples.append((entry.samples, entry.metrics.steps, entry.metrics.steps_asked))
+    (whole, steps, asked), (part, one, same) = samples
+    assert (whole, steps) == (60, asked)
+    assert (part, one, same) == (max(1, 60 // asked), 1, asked)
+
+
+def test_another_turn_in_the_same_round_trains_on_another_order(
+    kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    digests = []
+    for turn in (0, 0, 1):
+        coordinator, task = kit.a_coordinator()
+        client = kit.a_client(tmp_path / str(len(digests)), coordinator)
+        digests.append(federate(client, replace(task, turn=turn)).update.sha256)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_chain_that_the_coordinator_names_needs_no_other_bundle(
+    kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    coordinator, task = kit.a_coordinator()
+    plan = replace(task.plan, codec="clip:0.001,int8")
+    entry = federate(kit.a_client(tmp_path, coordinator), replace(task, plan=plan))
+    delta = decode_update(entry.read(), tensor_shapes(kit.SPEC, 2))
+    assert 0 < sum(float(np.square(value).sum()) for value in delta.values()) ** 0.5 < 0.0011

@@ -95,3 +95,10 @@ def test_a_small_file_that_claims_a_huge_image_is_not_decoded(tmp_path: Path, si
     assert side * side > MAX_PIXELS
     with pytest.raises(DamagedFile, match="pixels"):
         read(path, GREY)
+
+
+def test_a_wide_input_is_resized_to_height_and_width(tmp_path: Path) -> None:
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 6, 0).repeat(4, 1)).save(tmp_path / "a.png")
+    values = read(tmp_path / "a.png", Preprocessing(6, 1, 0.0, 1.0, width=8))
+    assert values.shape == (1, 1, 6, 8)
+    np.testing.assert_array_equal(values[0, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1])

@@ -22,7 +22,7 @@ def initial() -> dict[str, np.ndarray]:
 
 def stored_state(kit: SimpleNamespace, folder: Path, bundle: str) -> dict[str, np.ndarray]:
     program = a_personal_program(kit)
-    state = first_state(program, kit.weights(1), {}, initial(), 2)
+    state = first_state(program, kit.weights(1), {}, initial())
     write_state(folder / "new", program, state, bundle)
     PersonalStore(folder).adopt(folder / "new")
     return state
@@ -46,7 +46,7 @@ def test_another_bundle_uses_what_still_fits(kit: SimpleNamespace, tmp_path: Pat
             replace(item, shape=(16,)) if item.role == "centers" else item for item in program.state
         ),
     )
-    state = first_state(wider, kit.weights(2), found, initial(), 4)
+    state = first_state(wider, kit.weights(2), found, initial())
     weight = state[f"personal/{kit.CODED}"]
     np.testing.assert_array_equal(weight, before[f"personal/{kit.CODED}"])
     np.testing.assert_array_equal(state[f"centers/{kit.CODED}"], codebook.lloyd(weight, 4))
@@ -55,7 +55,7 @@ def test_another_bundle_uses_what_still_fits(kit: SimpleNamespace, tmp_path: Pat
 
 def test_without_stored_state_the_shared_weights_are_the_start(kit: SimpleNamespace) -> None:
     weights = kit.weights()
-    state = first_state(a_personal_program(kit), weights, {}, initial(), 2)
+    state = first_state(a_personal_program(kit), weights, {}, initial())
     np.testing.assert_array_equal(state["personal/head.weight"], weights["head.weight"])
     np.testing.assert_array_equal(
         state[f"centers/{kit.CODED}"], codebook.lloyd(weights[kit.CODED], 2)
@@ -66,13 +66,13 @@ def test_shared_tensors_always_come_from_the_coordinator(kit: SimpleNamespace) -
     program = kit.a_program("shared", file="train.onnx")
     stale = {"shared/head.bias": np.ones(3, np.float32)}
     weights = kit.weights()
-    state = first_state(program, weights, stale, initial(), 2)
+    state = first_state(program, weights, stale, initial())
     np.testing.assert_array_equal(state["shared/head.bias"], weights["head.bias"])
 
 
 def test_a_missing_first_value_is_named(kit: SimpleNamespace) -> None:
     with pytest.raises(TensorMismatch, match="statistic/steps"):
-        first_state(a_personal_program(kit), kit.weights(), {}, {}, 2)
+        first_state(a_personal_program(kit), kit.weights(), {}, {})
 
 
 def test_damaged_state_is_as_good_as_none(tmp_path: Path) -> None:

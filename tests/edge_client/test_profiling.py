@@ -14,7 +14,7 @@ from reefleet.rpc.identity import create_authority
 
 CERTIFICATE, KEY = create_authority("test")
 HERE = DeviceProfile("", memory_available_mib=1000, cores=4, cpu="Test CPU")
-TIMING = Timing("answer", "narrow-1", 2, 1, 2.0, 0.1)
+TIMING = Timing("answer", "narrow-2", 2, 1, 2.0, 0.1)
 
 
 class Watched:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper
 
 from edge_client.program import ResidentProgram
 from edge_client.training import Lesson, Span, fill, train
 from reefleet.errors import TensorMismatch, WireError
+from reefleet.wire.manifest import StateTensor
 
 BOUND = 1 << 20
 
@@ -138,3 +140,59 @@ def test_a_program_with_hostile_sizes_is_refused_before_memory_is_taken(
 def test_bytes_that_are_no_graph_are_refused(kit: SimpleNamespace) -> None:
     with pytest.raises(WireError, match=r"refuses the graph train\.onnx"):
         ResidentProgram(kit.a_program("shared", file="train.onnx"), b"not a graph", 1, BOUND)
+
+
+def test_training_ends_when_its_time_is_over_and_says_how_much_it_did(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident = a_resident(kit)
+    whole = train(resident, a_lesson(kit), lambda: None)
+    assert whole.steps == whole.asked
+    now = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def a_second_a_step() -> None:
+        now[0] += 1.0
+
+    part = train(resident, replace(a_lesson(kit), seconds=3.0), a_second_a_step)
+    assert (part.steps, part.asked) == (3, whole.asked)
+    none = train(resident, replace(a_lesson(kit), seconds=-1.0), a_second_a_step)
+    assert none.steps == 1
+
+
+def test_what_no_step_changes_is_held_once_and_fed_alone(kit: SimpleNamespace) -> None:
+    program = replace(
+        kit.a_program("shared", file="train.onnx"),
+        state=(
+            StateTensor("shared/w", "shared", (2,), "weights", "w"),
+            StateTensor("frozen/b", "frozen", (2,), "weights", "b"),
+        ),
+    )
+    resident = ResidentProgram(program, a_frozen_step(), 1, BOUND)
+    resident.load({"shared/w": np.zeros(2, np.float32), "frozen/b": np.array([1, 2], np.float32)})
+    held = resident.state["frozen/b"]
+    for expected in ([0.5, 1.0], [1.0, 2.0]):
+        resident.step({"rate": 0.5})
+        assert resident.state["frozen/b"] is held
+        np.testing.assert_array_equal(resident.state["shared/w"], expected)
+
+
+def a_frozen_step() -> bytes:
+    """next w = w + rate * b; the batch is read and not used."""
+    node, value = helper.make_node, helper.make_tensor_value_info
+    kinds = {"image": ((4, 1, 4, 4), TensorProto.FLOAT), "label": ((4,), TensorProto.INT64)}
+    names = {"shared/w": (2,), "frozen/b": (2,), "mask": (4,), "rate": ()}
+    inputs = [value(name, TensorProto.FLOAT, shape) for name, shape in names.items()]
+    inputs += [value(name, kind, shape) for name, (shape, kind) in kinds.items()]
+    nodes = [
+        node("Mul", ["rate", "frozen/b"], ["move"]),
+        node("Add", ["shared/w", "move"], ["next.shared/w"]),
+        node("ReduceSum", ["mask"], ["metric.loss"], keepdims=0),
+    ]
+    outputs = [
+        value("next.shared/w", TensorProto.FLOAT, (2,)),
+        value("metric.loss", TensorProto.FLOAT, ()),
+    ]
+    graph = helper.make_graph(nodes, "step", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return bytes(model.SerializeToString())

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.snapping import coded, personal, quantized, snap
+from reefleet.errors import UnsupportedVersion
 from reefleet.wire import codebook
 
 
@@ -54,3 +56,25 @@ def test_quantized_weights_sit_on_their_centers_and_the_rest_is_kept() -> None:
     assert np.isin(values["w"], state["centers/w"]).all()
     assert set(coded(state)) == {"w"}
     assert quantized({"shared/w": state["shared/w"]}) == {}
+
+
+def test_the_grid_policy_leaves_the_weights_where_they_are() -> None:
+    state, once = a_state(0, 2), a_state(0, 2)
+    snap(state, "grid")
+    snap(once)
+    np.testing.assert_array_equal(state["centers/w"], once["centers/w"])
+    np.testing.assert_array_equal(state["personal/w"], a_state(0, 2)["personal/w"])
+    snap(state)
+    np.testing.assert_array_equal(state["personal/w"], once["personal/w"])
+
+
+def test_free_centers_stay_where_they_are() -> None:
+    state = a_state(0, 2)
+    snap(state, "nearest")
+    np.testing.assert_array_equal(state["centers/w"], a_state(0, 2)["centers/w"])
+    assert np.isin(state["personal/w"], state["centers/w"]).all()
+
+
+def test_a_policy_of_a_newer_compiler_is_refused() -> None:
+    with pytest.raises(UnsupportedVersion, match="'magic'"):
+        snap(a_state(0, 2), "magic")

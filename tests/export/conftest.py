@@ -14,13 +14,26 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from reefleet.model import ModelContract, ModelSpec, Preprocessing
+from reefleet.model import ConvGeometry, ModelContract, ModelSpec, Preprocessing
 from reefleet.wire.checkpoint import initial
 
 torch.set_num_threads(1)
 
 SPEC = ModelSpec(
     image_size=8, patch_size=4, channels=3, width=32, heads=2, depth=3, classes=4, exits=(1, 2, 3)
+)
+# Odd and even maps, strides 1 and 2, a residual block and others.
+CONV = ModelSpec(
+    9,
+    1,
+    2,
+    16,
+    1,
+    3,
+    4,
+    (1, 2, 3),
+    image_width=10,
+    conv=ConvGeometry(6, (6, 8, 8), (1, 2, 2)),
 )
 
 
@@ -46,17 +59,15 @@ class Inputs:
         return ["--contract", str(self.folder / "contract.json"), "--data", str(self.data)]
 
 
-@pytest.fixture(scope="session")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+def write_inputs(folder: Path, spec: ModelSpec, preprocessing: Preprocessing) -> Inputs:
     """A tiny model whose every path matters, and images that it tells apart."""
-    folder = tmp_path_factory.mktemp("inputs")
-    contract = ModelContract(SPEC, Preprocessing(8, 3, 0.5, 0.25), ("a", "b", "c", "d"))
+    contract = ModelContract(spec, preprocessing, tuple("abcd"))
     rng = np.random.default_rng(1)
     weights = {
         name: (value + 0.1 * rng.standard_normal(value.shape)).astype(np.float32)
-        for name, value in initial(SPEC, 0).items()
+        for name, value in initial(spec, 0).items()
     }
-    images = rng.integers(0, 256, (24, 3, 8, 8), np.uint8)
+    images = rng.integers(0, 256, (24, *preprocessing.shape), np.uint8)
     (folder / "contract.json").write_text(json.dumps(contract.to_json()))
     save_file(weights, folder / "weights.safetensors")
     np.savez(
@@ -65,6 +76,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
         validation_labels=rng.integers(0, 4, len(images)),
     )
     return Inputs(folder, contract, weights, images)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """A ViT on square images."""
+    return write_inputs(tmp_path_factory.mktemp("inputs"), SPEC, Preprocessing(8, 3, 0.5, 0.25))
+
+
+@pytest.fixture(scope="session")
+def conv_inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """A convolutional model on images that are wider than high."""
+    preprocessing = Preprocessing(9, 2, 0.5, 0.25, width=10)
+    return write_inputs(tmp_path_factory.mktemp("conv"), CONV, preprocessing)
 
 
 @pytest.fixture

@@ -39,25 +39,18 @@ def emulator() -> list[str]:
     return done.stdout.split()
 
 
-@pytest.fixture(scope="module")
-def job(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Arguments of the step, but for its output."""
+@pytest.fixture(scope="module", params=["inputs", "conv_inputs"])
+def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments of the step, but for its output; a ViT, and a convolutional model."""
     from reefleet.cli import main
 
+    given: Inputs = request.getfixturevalue(request.param)
     folder = tmp_path_factory.mktemp("arm")
-    made = [
-        "--device",
-        "rpi-zero2w",
-        "--bits",
-        "4",
-        "--depth",
-        "3",
-        "--out",
-        str(folder / "bundle"),
-    ]
-    assert main(["export", "build", str(inputs.checkpoint), *inputs.arguments, *made]) == 0
-    compile_task(inputs.contract, SubmodelPlan(2, 2, 4, 1, 2, "int8"), folder / "task")
-    images = normalized(inputs.images[:IMAGES], inputs.contract.preprocessing)
+    made = ["--device", "rpi-zero2w", "--bits", "4", "--depth", "3"]
+    command = ["export", "build", str(given.checkpoint), *given.arguments, *made]
+    assert main([*command, "--out", str(folder / "bundle")]) == 0
+    compile_task(given.contract, SubmodelPlan(2, 2, 4, 1, 2, "int8"), folder / "task")
+    images = normalized(given.images[:IMAGES], given.contract.preprocessing)
     np.save(folder / "images.npy", images)
     return [str(STEP), *(str(folder / name) for name in ("bundle", "task", "images.npy"))]
 

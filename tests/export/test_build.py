@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,11 +117,12 @@ def test_the_edge_client_answers_as_torch_does(bundles: Path, inputs: Inputs) ->
 
 def test_packed_file_holds_b_bits_a_weight_and_the_float_rest(bundles: Path) -> None:
     tensors = unpack_tensors((bundles / "rpi-zero2w" / "weights.rft").read_bytes(), 1 << 20)
-    coded = sum(t.codes.size for t in tensors.values() if isinstance(t, CodebookTensor))
+    coded = sum(t.codes.size * t.bits for t in tensors.values() if isinstance(t, CodebookTensor))
     rest = sum(4 * t.values.size for t in tensors.values() if isinstance(t, Float32Tensor))
     stored = pack_tensors(tensors, compress=False)
     names = sum(len(name) + 48 for name in tensors)  # the header, which a real model dwarfs
-    assert len(stored) <= 1.06 * (coded * 3 / 8 + rest) + names
+    centers = sum(2**t.bits for t in tensors.values() if isinstance(t, CodebookTensor))
+    assert len(stored) <= 1.06 * (coded / 8 + rest) + names + centers
 
 
 def test_a_personal_sub_model_keeps_the_codes_that_its_device_learned(
@@ -293,6 +296,34 @@ def test_a_full_disk_is_named_and_nothing_stays(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_the_disk_refuses_leaves_nothing_in_a_real_process(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    out = tmp_path / "deep" / "out"
+    limited = 'ulimit -f 8; exec "$@"'  # blocks of 512 bytes, in every file of the process
+    made = build(inputs, "--depth", 1, "--bits", 1, "--out", out)
+    command = ["sh", "-c", limited, "sh", sys.executable, "-m", "reefleet", *map(str, made)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 74, done.stderr
+    assert done.stderr == f"reefleet: cannot write the bundle {out}: File too large\n"
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "sentence"),
+    [("nowhere", 66, "there is no model"), ("", 66, "is no sub-model: ")],
+)
+def test_a_model_that_is_not_there_is_named(
+    model: str, code: int, sentence: str, inputs: Inputs, tmp_path: Path, reefleet: Run
+) -> None:
+    made = ["--depth", 1, "--bits", 1, "--out", tmp_path / "out"]
+    found, _, error = reefleet("export", "build", tmp_path / model, *inputs.arguments, *made)
+    assert found == code
+    assert sentence in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unwritable_folder_is_named(inputs: Inputs, tmp_path: Path, reefleet: Run) -> None:
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "out"
@@ -309,3 +340,31 @@ def test_a_folder_with_other_things_is_refused_before_the_work(
     assert code == 65
     assert "exists and is not a bundle" in error
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_the_edge_client_answers_from_tflite_stages_too(
+    bundles: Path, inputs: Inputs, tmp_path: Path, reefleet: Run
+) -> None:
+    from PIL import Image
+
+    Image.fromarray(inputs.images[0].transpose(1, 2, 0)).save(tmp_path / "image.png")
+    command = ["edge", "infer", bundles / "rpi-zero2w", tmp_path / "image.png", "--json"]
+    answers = []
+    for engine in ("onnxruntime", "litert"):
+        code, text, error = reefleet(*command, "--engine", engine)
+        assert (code, error) == (0, "")
+        answers.append(json.loads(text))
+    assert answers[0]["label"] == answers[1]["label"]
+    assert answers[0]["exit_depth"] == answers[1]["exit_depth"]
+
+
+def test_a_bundle_without_tflite_stages_is_named(
+    bundles: Path, inputs: Inputs, tmp_path: Path, reefleet: Run
+) -> None:
+    from PIL import Image
+
+    Image.fromarray(inputs.images[0].transpose(1, 2, 0)).save(tmp_path / "image.png")
+    board = bundles / "jetson-orin-nano-8gb"
+    found, _, error = reefleet("edge", "infer", board, tmp_path / "image.png", "--engine", "litert")
+    assert found == 65
+    assert "holds no TFLite stages; build it with --format tflite" in error

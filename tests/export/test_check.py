@@ -52,7 +52,7 @@ def test_a_sound_bundle_holds_in_every_respect(sound: Path, reefleet: Run) -> No
     subjects = [line.split()[1] for line in text.splitlines()]
     assert subjects[:3] == ["digests", "schemas", "stages"]
     assert {"onnx-int8", "tflite-int8", "tensorrt-qdq", "tensorrt-float32"} < set(subjects)
-    assert text.count("8 weights equal the packed codes") == 5
+    assert text.count("13 weights equal the packed codes") == 5
     assert text.count("rules of JetPack 6.2 (TensorRT 10.3)") == 4
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -18,18 +21,23 @@ from export.programs import (
     objectives_for,
 )
 from export.trace import trace
-from reefleet.errors import UnsupportedOperator
-from reefleet.learning.objectives import Objective, Settings
+from reefleet.errors import ConfigError, UnsupportedOperator
+from reefleet.geometry.trained import holding
+from reefleet.learning.objectives import Objective, Settings, quped
 from reefleet.learning.vit import init_params
-from reefleet.model import ModelSpec
+from reefleet.model import ModelSpec, quantized_tensors, sent_shapes, tensor_shapes
 from reefleet.plan import SubmodelPlan
+from reefleet.simulation.training import first_state as simulated_state
+from reefleet.simulation.training import snap
 from reefleet.wire.codebook import lloyd
 
 SPEC = ModelSpec(
     image_size=8, patch_size=4, channels=1, width=16, heads=2, depth=2, classes=4, exits=(1, 2)
 )
+CODED = quantized_tensors(SPEC, 1)
+INITIAL = {name: value.numpy() for name, value in init_params(SPEC, 3).items()}
 BATCH = 6
-TOLERANCE = 1e-5  # float32 sums in another order, over the steps of one test
+TOLERANCE = 2e-5  # float32 sums in another order, over the steps of one test
 
 
 def a_plan(depth: int, bits: int, models: int) -> SubmodelPlan:
@@ -103,6 +111,35 @@ def test_graph_equals_eager_torch_over_several_steps(
         fed = {n: found[NEXT + n] for n in fed}
 
 
+@pytest.mark.parametrize("phase", ["relax", "finetune"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(codebook="channel"),
+        Settings(quantizer="lsq"),
+        Settings(quantizer="parq"),
+        Settings(finetune="rest"),
+    ],
+    ids=["channel", "lsq", "parq", "rest"],
+)
+def test_every_quantizer_that_a_board_may_run_has_the_same_graph(
+    settings: Settings, phase: str
+) -> None:
+    objective = quped(SPEC, 1, {name: 1 + i for i, name in enumerate(CODED)}, settings)
+    step, state = flat_step(objective), simulated_state(objective, INITIAL, {})
+    built = build_program(objective, SPEC, BATCH, "train.onnx")
+    session = onnxruntime.InferenceSession(built.graph.SerializeToString())
+    names = [node.name for node in session.get_outputs()]
+    for number, batch in enumerate(batches()):
+        scalars = {s.name: torch.tensor(s.at(number / 3, phase)) for s in objective.scalars}
+        expected = step({**state, **batch, **scalars})
+        fed = {name: value.numpy() for name, value in {**state, **batch, **scalars}.items()}
+        for name, found in zip(names, session.run(None, fed), strict=True):
+            error = np.abs(found - expected[name].detach().numpy()).max()
+            assert error <= TOLERANCE, f"{name} differs by {error} at step {number}"
+        state = {n: expected[NEXT + n].detach() for n in state}
+
+
 def test_padding_rows_change_nothing() -> None:
     objective = objectives_for(SPEC, a_plan(1, 2, 2), Settings())["federate"]
     state, step = first_state(objective, 2), flat_step(objective)
@@ -128,15 +165,19 @@ def test_training_lowers_the_loss() -> None:
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_fine_tuning_leaves_the_grid_alone() -> None:
-    objective = objectives_for(SPEC, a_plan(1, 2, 1), Settings())["personalize"]
+@pytest.mark.parametrize("trained", ["weights", "rest"])
+def test_fine_tuning_leaves_the_centers_alone(trained: Literal["weights", "rest"]) -> None:
+    settings = Settings(finetune=trained)
+    objective = objectives_for(SPEC, a_plan(1, 2, 1), settings)["personalize"]
     state = first_state(objective, 2)
+    snap(state, objective.phases[1].enter)
     scalars = {s.name: torch.tensor(s.at(0.5, "finetune")) for s in objective.scalars}
     result = flat_step(objective)({**state, **batches()[0], **scalars})
     for name in state:
         quantized = f"centers/{name.removeprefix('personal/')}" in state
         kept = torch.equal(result[NEXT + name], state[name])
-        assert kept == (quantized or name.startswith("centers/")), name
+        frozen = name.startswith("centers/") or (quantized and trained == "rest")
+        assert kept == frozen, name
 
 
 def test_the_same_objective_lowers_to_the_same_bytes() -> None:
@@ -165,6 +206,25 @@ def test_inputs_and_outputs_are_those_of_the_contract() -> None:
     assert [value.name for value in graph.input] == [*state, *batch, *scalars]
     metrics = [METRIC + name for name in built.contract.metrics]
     assert [value.name for value in graph.output] == [*(NEXT + name for name in state), *metrics]
+
+
+@pytest.mark.parametrize("trained", ["frozen", "lora", "ssf", "adapters", "parallel-adapters"])
+def test_a_plan_of_a_trained_set_moves_it_and_holds_the_rest(trained: str) -> None:
+    spec = holding(SPEC, trained)
+    plan = replace(a_plan(2, 2, 1), trained=trained)
+    state = objectives_for(spec, plan, Settings())["federate"].state
+    shared = {t.source: t.shape for t in state if t.role == "shared"}
+    frozen = {t.source: t.shape for t in state if t.role == "frozen"}
+    assert shared == sent_shapes(spec, 2, trained)
+    assert {**shared, **frozen} == tensor_shapes(spec, 2)
+
+
+def test_a_plan_of_a_set_that_the_model_does_not_hold_is_refused() -> None:
+    plan = replace(a_plan(2, 2, 1), trained="lora")
+    with pytest.raises(ConfigError, match="the model holds 'no adapter'"):
+        objectives_for(SPEC, plan, Settings())
+    with pytest.raises(ConfigError, match="two models trains them in full, not 'lora'"):
+        objectives_for(holding(SPEC, "lora"), replace(plan, models=2), Settings())
 
 
 def test_an_operator_that_is_not_lowered_is_named() -> None:

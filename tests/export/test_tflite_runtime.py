@@ -58,13 +58,21 @@ def python() -> Path:
     return interpreter
 
 
+@pytest.mark.parametrize("given", ["inputs", "conv_inputs"])
 @pytest.mark.parametrize("staged", [False, True])
 @pytest.mark.parametrize(
     ("form", "bound"), [("int8", INT8_TOLERANCE), ("float32", FLOAT_TOLERANCE)]
 )
 def test_files_give_torchs_logits_there_too(
-    form: str, bound: float, staged: bool, python: Path, inputs: Inputs, tmp_path: Path
+    form: str,
+    bound: float,
+    staged: bool,
+    given: str,
+    python: Path,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
+    inputs: Inputs = request.getfixturevalue(given)
     spec = inputs.contract.spec
     tensors = quantize(inputs.weights, spec, 3, 4)
     variant, files = build_variant(SubModel(spec, 3, tensors), Form("tflite", form, staged))

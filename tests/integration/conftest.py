@@ -31,9 +31,9 @@ def a_silent_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeSite
     cache = tmp_path_factory.mktemp("stand-ins")
     made: list[Site] = []
 
-    def build(name: str, devices: int = 1) -> Site:
+    def build(name: str, devices: int = 1, database: str = "") -> Site:
         root = tmp_path_factory.mktemp(name) / "site"
-        rules = Rules(devices, budget=UNEVEN, serve=WITHOUT_TORCH)
+        rules = Rules(devices, budget=UNEVEN, serve=WITHOUT_TORCH, database=database)
         made.append(Site(root, a_contract(SMALL), cache, rules))
         made[-1].start()
         return made[-1]

@@ -13,14 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coordinator.clock import Clock
+from coordinator.config import read_config
 from coordinator.folder import Folder, create
 from coordinator.records import Artifact, Update
 from coordinator.registry import new_token
+from coordinator.state import state_address
 from coordinator.store import Store
 from edge_client.enrollment import FACTS_FILE, FOLDER, Enrollment, Request, enroll, load
 from reefleet.aggregation.mean import HolderMean
 from reefleet.blobs import BlobStore, sha256_hex, write_atomic
 from reefleet.model import ModelContract, ModelSpec, Preprocessing, tensor_shapes
+from reefleet.rpc.operator import operator_line
 from reefleet.wire.codecs import decode_update
 from reefleet.wire.tensors import Float32Tensor, pack_tensors
 from tests.integration.running import REEFLEET, Program, until
@@ -44,6 +47,7 @@ TOKEN_S = 600.0
 
 SETTINGS = """\
 fleet = "barn"
+database = {database}
 [listen]
 host = "127.0.0.1"
 fleet_port = 0
@@ -80,6 +84,8 @@ class Rules:
     devices: int = 1
     total: int = 1
     budget: str = ""
+    database: str = ""  # a URL; empty: a file
+    folder: Path | None = None  # of the coordinator, where it is not beside its devices
     serve: tuple[str, ...] = REEFLEET  # the program whose `coordinator serve` is run
 
 
@@ -93,9 +99,11 @@ class Site:
         self.programs: list[Program] = []
         described = root / "contract.json"
         described.write_text(json.dumps(contract.to_json()))
-        self.folder: Folder = create(root / "coordinator", "barn", described, None)
+        place = rules.folder or root / "coordinator"
+        self.folder: Folder = create(place, "barn", described, None)
         cache_dir = json.dumps(str(cache))
         settings = {"total": rules.total, "devices": rules.devices}
+        settings["database"] = json.dumps(rules.database)
         text = SETTINGS.format(cache=cache_dir, budget=rules.budget, **settings)
         self.folder.config.write_text(text)
         serve = (*rules.serve, "coordinator", "serve", str(self.folder.root))
@@ -117,6 +125,11 @@ class Site:
         assert ports is not None
         self.fleet_port, self.enrollment_port = ports["fleet_port"], ports["enrollment_port"]
 
+    def ask(self, method: str, request: Any) -> Any:
+        """The coordinator's answer to its operator."""
+        with operator_line(self.folder.root, "") as line:
+            return line.ask(method, request)
+
     def close(self) -> None:
         """Kill everything that was started here."""
         for program in self.programs:
@@ -125,7 +138,7 @@ class Site:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """A look into the state, from outside; closed again, so that a restart finds it alone."""
-        opened = Store(self.folder.state)
+        opened = Store(state_address(self.folder, read_config(self.folder.root)))
         try:
             yield opened
         finally:
@@ -168,7 +181,7 @@ class Site:
         """Make `name` a device with its folder; it calls `port` where one is given."""
         server = f"127.0.0.1:{self.enrollment_port}"
         state = self.state_of(name)
-        request = Request(server, self.folder.ca_cert, self.token(name), board)
+        request = Request(server, self.folder.ca_cert.read_bytes(), self.token(name), board)
         enrolled = enroll(request, state)
         if port:
             enrolled = replace(enrolled, address=f"127.0.0.1:{port}")
@@ -192,11 +205,15 @@ class Site:
     def client(self, name: str, port: int = 0) -> Program:
         """An enrolled device with data, ready to be started as a process."""
         self.enroll(name, port=port)
+        return self.trained_by(name, REEFLEET)
+
+    def trained_by(self, name: str, program: Sequence[str]) -> Program:
+        """A device that is enrolled already, with data, ready to be started."""
         state, data = self.state_of(name), self.root / f"{name}.npz"
         (state / "edge.toml").write_text(CLIENT_SETTINGS)
         np.savez(data, **some_data(self.contract.spec, seed=len(self.programs)))
         places = ("--state", str(state), "--data", str(data))
-        return self._program(name, (*REEFLEET, "edge", "run", *places, "--until-finished"))
+        return self._program(name, (*program, "edge", "run", *places, "--until-finished"))
 
     def recomputed(self, number: int) -> str:
         """Digest of the version that round `number` must give: the mean over its stored updates."""

@@ -48,6 +48,7 @@ class Program:
         self.name = name
         self.log = folder / f"{name}.log"
         self.output = folder / f"{name}.out"
+        self.environment: dict[str, str] = {}  # beside what every process inherits
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,6 +57,12 @@ class Program:
         """The exit code, None while it runs."""
         return self._process.poll() if self._process else 0
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         with self.log.open("ab") as log, self.output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -63,7 +70,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
-                env=environment(),
+                env={**environment(), **self.environment},
             )
 
     def send(self, number: signal.Signals) -> None:

@@ -32,15 +32,15 @@ class Round:
         return self.devices[name].push(self.tasks[name], self.data[name])
 
 
-MakeRound = Callable[[str], Round]
+MakeRound = Callable[..., Round]
 
 
 @pytest.fixture(scope="module")
 def a_round(a_silent_site: Callable[..., Site]) -> MakeRound:
     """Open a round with two deep devices and a shallow one."""
 
-    def build(name: str) -> Round:
-        site = a_silent_site(name, devices=3)
+    def build(name: str, database: str = "") -> Round:
+        site = a_silent_site(name, devices=3, database=database)
         spec = site.contract.spec
         devices = {n: Device(site.enroll(n, board), spec) for n, board in BOARDS.items()}
         for device in devices.values():
@@ -94,18 +94,27 @@ def kill_before_the_last_answer_leaves(opened: Round) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kill", "repeated"),
+    ("kill", "repeated", "kind"),
     [
-        (kill_between_two_updates, False),
-        (kill_in_the_middle_of_an_upload, False),
-        (kill_before_the_last_answer_leaves, True),
+        (kill_between_two_updates, False, "sqlite"),
+        (kill_in_the_middle_of_an_upload, False, "sqlite"),
+        (kill_before_the_last_answer_leaves, True, "sqlite"),
+        (kill_in_the_middle_of_an_upload, False, "postgresql"),
+        (kill_before_the_last_answer_leaves, True, "postgresql"),
     ],
 )
 def test_the_round_closes_with_the_same_updates_and_the_same_version(
-    a_round: MakeRound, undisturbed: str, kill: Callable[[Round], None], repeated: bool
+    a_round: MakeRound,
+    undisturbed: str,
+    kill: Callable[[Round], None],
+    repeated: bool,
+    kind: str,
+    request: pytest.FixtureRequest,
 ) -> None:
-    opened = a_round("killed")
+    server = request.getfixturevalue("postgresql") if kind == "postgresql" else None
+    opened = a_round("killed", server.database() if server else "")
     site = opened.site
+    assert site.folder.state.exists() is (kind == "sqlite")
     assert {task.plan.exit_depth for task in opened.tasks.values()} == {1, 2}
     durable = [opened.push(name) for name in ("a", "b")]
     assert durable == [False, False]

@@ -60,7 +60,7 @@ def still_works(member: Device) -> None:
 
 def ask_to_enroll(site: Site, token: str, state: Path, ca: Path | None = None) -> None:
     server = f"127.0.0.1:{site.enrollment_port}"
-    enroll(Request(server, ca or site.folder.ca_cert, token, ""), state)
+    enroll(Request(server, (ca or site.folder.ca_cert).read_bytes(), token, ""), state)
 
 
 def unknown_token(_site: Site, _folder: Path) -> str:

@@ -10,9 +10,15 @@ from torch import Tensor
 
 from reefleet.learning.quantizer import (
     assign,
+    evenly_spaced,
+    learned_step,
+    piecewise_affine,
     proximal_centers,
+    proximal_centers_l1,
     proximal_weights,
+    published_centers_l1,
     soft_quantize,
+    straight_through,
 )
 
 
@@ -27,7 +33,7 @@ def some_centers(bits: int, seed: int = 1) -> Tensor:
 
 @given(bits=st.integers(1, 8), seed=st.integers(0, 50))
 @settings(deadline=None, max_examples=40)
-def test_bisection_finds_the_nearest_center(bits: int, seed: int) -> None:
+def test_the_assignment_is_the_nearest_center(bits: int, seed: int) -> None:
     weights, centers = some_weights(seed=seed), some_centers(bits, seed)
     chosen = (weights - centers[assign(weights, centers)]).abs()
     best = (weights[:, None] - centers).abs().min(1).values
@@ -100,3 +106,82 @@ def test_center_prox_draws_centers_towards_their_members() -> None:
     )
     assert 0.5 < moved[1] < 1.0
     assert moved[0] == -1.0  # no member: stays
+
+
+@given(seed=st.integers(0, 200), bits=st.integers(1, 3), pull=st.floats(0.0, 3.0))
+@settings(deadline=None, max_examples=30)
+def test_the_l1_center_prox_is_exact(seed: int, bits: int, pull: float) -> None:
+    weights, centers = some_weights(40, seed).double(), some_centers(bits, seed).double()
+    index, share = assign(weights, centers), pull * 2**bits / 40
+    moved = proximal_centers_l1(centers, weights, index, torch.tensor(pull, dtype=torch.float64))
+    for j, found in enumerate(moved):
+        # Each center's part is convex, with kinks at its members: brute force over a fine grid.
+        tried = torch.cat([torch.linspace(-2, 2, 4001, dtype=torch.float64), weights])
+        own = weights[index == j]
+        cost = 0.5 * (tried - centers[j]) ** 2
+        cost = cost + share * (tried[:, None] - own).abs().sum(1)
+        reached = 0.5 * (found - centers[j]) ** 2 + share * (found - own).abs().sum()
+        assert float(reached) <= float(cost.min()) + 1e-9
+
+
+def test_the_l1_center_prox_is_the_median_of_members_and_ladder() -> None:
+    members, start, pull = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([-1.0, 0.2]), 0.3
+    share = pull * 2 / 3
+    ladder = 0.2 + share * (3 - 2 * torch.arange(4.0))
+    expected = torch.cat([members, ladder]).median()
+    index = torch.tensor([1, 1, 1])
+    moved = proximal_centers_l1(start, members, index, torch.tensor(pull))
+    torch.testing.assert_close(moved[1], expected)
+    assert moved[0] == -1.0  # no member: stays
+
+
+def test_the_published_rule_moves_centers_away_and_the_exact_one_does_not() -> None:
+    weights = some_weights(400)
+    start = torch.tensor([-0.5, -0.3, 0.3, 0.5])
+    index, pull = assign(weights, start), torch.tensor(0.2)
+
+    def distance(c: Tensor) -> float:
+        return float((weights - c[index]).abs().mean())
+
+    assert distance(published_centers_l1(start, weights, index, pull)) > distance(start)
+    assert distance(proximal_centers_l1(start, weights, index, pull)) < distance(start)
+
+
+def test_straight_through_is_the_quantizer_with_the_gradient_of_the_weights() -> None:
+    weights, centers = some_weights().requires_grad_(), some_centers(3)
+    found = straight_through(weights, centers)
+    assert torch.equal(found, centers[assign(weights.detach(), centers)])
+    (gradient,) = torch.autograd.grad(found.sum(), weights)
+    assert torch.equal(gradient, torch.ones_like(weights))
+
+
+def test_the_learned_step_has_the_gradient_of_lsq() -> None:
+    weights = torch.tensor([-2.0, -0.3, 0.1, 0.4, 2.0], requires_grad=True)
+    step = torch.tensor(0.5, requires_grad=True)
+    found = learned_step(weights, step * torch.tensor([-1.5, -0.5, 0.5, 1.5]))
+    torch.testing.assert_close(found, torch.tensor([-0.75, -0.25, 0.25, 0.25, 0.75]))
+    of_weights, of_step = torch.autograd.grad(found.sum(), (weights, step))
+    torch.testing.assert_close(of_weights, torch.tensor([0.0, 1.0, 1.0, 1.0, 0.0]))
+    # Level less x / s where x is within reach, the outer level where it is not.
+    inside = (-0.5 + 0.6) + (0.5 - 0.2) + (0.5 - 0.8)
+    torch.testing.assert_close(of_step, torch.tensor(-1.5 + inside + 1.5))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_parqs_map_runs_from_the_identity_to_the_quantizer(bits: int) -> None:
+    weights, centers = some_weights(), some_centers(bits)
+    loose, half, hard = (
+        piecewise_affine(weights, centers, torch.tensor(flatness)) for flatness in (0.0, 0.5, 1.0)
+    )
+    quantized = centers[assign(weights, centers)]
+    torch.testing.assert_close(loose, weights)
+    torch.testing.assert_close(hard, quantized)
+    between = torch.minimum(weights, quantized) - 1e-6, torch.maximum(weights, quantized) + 1e-6
+    assert bool(((half >= between[0]) & (half <= between[1])).all())
+    order = weights.argsort()
+    assert bool((half[order].diff() >= -1e-6).all())
+
+
+def test_evenly_spaced_centers_keep_their_mean_gap() -> None:
+    spaced = evenly_spaced(torch.tensor([-0.9, -0.1, 0.2, 0.6]))
+    torch.testing.assert_close(spaced, torch.tensor([-0.75, -0.25, 0.25, 0.75]))

@@ -38,7 +38,7 @@ def scalars(objective: Objective) -> dict[str, torch.Tensor]:
 def test_a_rival_lowers_its_loss(objective: Objective) -> None:
     # Two rows of each label, one of them even, one odd, so that Per-FedAvg's halves agree.
     network = REE if objective.name == "qupel" else HEADS
-    state = first_state(objective, network.initial(0), {}, 4)
+    state = first_state(objective, network.initial(0), {})
     losses = []
     for _ in range(15):
         state, metrics = objective.step(state, batch(), scalars(objective))
@@ -49,7 +49,7 @@ def test_a_rival_lowers_its_loss(objective: Objective) -> None:
 def test_per_fedavg_takes_the_gradient_at_the_trial_point() -> None:
     settings = Settings(rate=0.1, personal_rate=0.2)
     objective = per_fedavg(HEADS, 2, 1, settings)
-    state = first_state(objective, HEADS.initial(0), {}, 4)
+    state = first_state(objective, HEADS.initial(0), {})
     found, _ = objective.step(state, batch(), scalars(objective))
 
     def gradients(params: dict[str, torch.Tensor], rows: slice) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def test_per_fedavg_takes_the_gradient_at_the_trial_point() -> None:
 
 def test_pfedme_pulls_the_two_models_together() -> None:
     objective = pfedme(HEADS, 2, 1, Settings(rate=0.1, tie=2.0))
-    state = first_state(objective, HEADS.initial(0), {}, 4)
+    state = first_state(objective, HEADS.initial(0), {})
     state["shared/exits.2.bias"] = torch.full((4,), 3.0)
     found, _ = objective.step(state, batch(), scalars(objective))
     own = found["personal/exits.2.bias"]

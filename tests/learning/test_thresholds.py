@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reefleet.learning.thresholds import NEVER, choose, confidence, exits_taken
+from reefleet.learning.thresholds import NEVER, budgeted, choose, confidence, exits_taken
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 5))
 # Few distinct values, so that ties are common.
@@ -90,3 +91,16 @@ def test_confidence_is_the_largest_softmax_probability(logits: np.ndarray) -> No
     exact = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     probabilities = exact / exact.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(confidence(logits), probabilities.max(axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.0, 4.0])
+def test_a_budget_gives_each_exit_its_share(ratio: float) -> None:
+    confidences = np.random.default_rng(3).random((4000, 4))
+    taken = exits_taken(confidences, budgeted(confidences, ratio))
+    shares = ratio ** np.arange(4.0)
+    assert np.bincount(taken, minlength=4) / 4000 == pytest.approx(shares / shares.sum(), abs=1e-3)
+
+
+def test_who_leaves_on_a_budget_is_the_most_confident() -> None:
+    confidences = np.array([[0.2, 0.5], [0.9, 0.5], [0.4, 0.5], [0.7, 0.5]])
+    assert list(exits_taken(confidences, budgeted(confidences, 1.0))) == [1, 0, 1, 0]

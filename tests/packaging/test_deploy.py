@@ -12,6 +12,7 @@ import pytest
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
+OWN_UNITS = [unit for unit in UNITS if unit.stem != "reefleet-broker"]  # that one starts mosquitto
 MOST_EXPOSURE = 2.0
 
 
@@ -25,7 +26,7 @@ def test_a_unit_exposes_little(unit: Path) -> None:
     assert float(found[1]) < MOST_EXPOSURE
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", OWN_UNITS, ids=lambda unit: unit.stem)
 def test_a_unit_starts_a_command_that_there_is(unit: Path) -> None:
     from reefleet.cli import main
 

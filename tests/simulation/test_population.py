@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reefleet.errors import InputError
+from reefleet.model import state_shape
 from reefleet.simulation.config import DataConfig, Experiment, FleetConfig, ModelConfig
 from reefleet.simulation.population import populate
 
@@ -58,8 +59,18 @@ def test_the_same_seed_gives_the_same_clients(tmp_path: Path) -> None:
     assert not np.array_equal(one.clients[2].train.images, other.clients[2].train.images)
 
 
-def test_images_that_are_not_square_are_named_and_can_be_resized(tmp_path: Path) -> None:
+def test_images_that_are_not_square_are_read_as_they_are_or_resized(tmp_path: Path) -> None:
     a_pack(tmp_path, (8, 12))
-    with pytest.raises(InputError, match=r"8 x 12.*data\.size"):
-        populate(an_experiment(), tmp_path, 0)
-    assert populate(an_experiment(size=8), tmp_path, 0).spec.image_size == 8
+    wide = populate(an_experiment(), tmp_path, 0)
+    assert wide.spec.image_shape == (1, 8, 12)
+    assert wide.preprocessing.shape == (1, 8, 12)
+    assert populate(an_experiment(size=8), tmp_path, 0).spec.image_shape == (1, 8, 8)
+
+
+def test_a_convolutional_model_is_built_for_the_data(tmp_path: Path) -> None:
+    a_pack(tmp_path, (8, 12))
+    experiment = an_experiment()
+    conv = {"conv_stem": 4, "conv_widths": (4, 6), "conv_strides": (1, 2)}
+    model = replace(experiment.model, patch_size=2, **conv)
+    spec = populate(replace(experiment, model=model), tmp_path, 0).spec
+    assert state_shape(spec, spec.depth) == (2, 3, 6)

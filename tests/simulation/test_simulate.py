@@ -124,6 +124,7 @@ def test_every_method_runs_with_each_trained_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: str
 ) -> None:
     names = [n for n, m in METHODS.items() if trained == "full" or m.answers == "shared"]
+    names += ["quped@float", "lsq@1"] if trained == "full" else []
     experiment = written(tmp_path, ", ".join(f'"{name}"' for name in names), 1)
     text = experiment.read_text().replace("[0, 1]", "[0]", 1)
     experiment.write_text(text.replace("depth = 2", f'depth = 2\ntrained = "{trained}"'))

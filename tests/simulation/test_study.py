@@ -8,8 +8,9 @@ import pytest
 from reefleet.errors import NonFiniteUpdate
 from reefleet.simulation import study as module
 from reefleet.simulation.config import Experiment
-from reefleet.simulation.run import Trial
 from reefleet.simulation.study import spread, study
+from reefleet.simulation.trial import Trial
+from reefleet.simulation.variants import Variant
 
 EXPERIMENT = Experiment("x", ("fedavg",), seeds=(3, 4), rates=(0.1, 0.2, 0.4))
 
@@ -27,7 +28,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, int]]:
         return {"rate": trial.rate, "validation": trial.rate, "test": 1 - trial.rate}
 
     monkeypatch.setattr(module, "run", run)
-    monkeypatch.setattr(module, "_ground", lambda *_: None)
+    monkeypatch.setattr(module.Grounds, "of", lambda *_: None)
     return seen
 
 
@@ -46,6 +47,25 @@ def test_a_method_that_diverges_at_every_rate_is_an_error(
     with pytest.raises(NonFiniteUpdate, match="too fast"):
         study(alone, tmp_path, tmp_path, lambda _: None)
     assert ran == [(0.4, 0)]
+
+
+@pytest.mark.parametrize(
+    ("rates", "tried"), [((0.05, 0.1), [0.05, 0.1, 0.2, 0.4]), ((0.2, 0.4), [0.2, 0.4, 0.1])]
+)
+def test_rates_are_tried_outwards_until_the_best_lies_inside(
+    ran: list[tuple[float, int]], tmp_path: Path, rates: tuple[float, ...], tried: list[float]
+) -> None:
+    wider = Experiment("x", ("fedavg",), rates=rates, widen=5)
+    results = study(wider, tmp_path, tmp_path, lambda _: None)
+    assert [rate for rate, _ in ran] == tried
+    assert results["fedavg"][0]["rate"] == 0.2
+
+
+def test_a_variant_is_a_row_of_its_own(ran: list[tuple[float, int]], tmp_path: Path) -> None:
+    variant = Variant("slow", "fedavg", Experiment("x", rates=(0.1,), seeds=(9,)))
+    results = study(EXPERIMENT, tmp_path, tmp_path, lambda _: None, variants=[variant])
+    assert list(results) == ["fedavg", "slow"]
+    assert ran[-1] == (0.1, 9)
 
 
 def test_spread_is_mean_and_sample_deviation() -> None:

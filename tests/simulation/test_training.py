@@ -42,7 +42,7 @@ def a_lesson(end: float) -> Lesson:
 )
 def test_a_simulated_client_trains_as_a_device_does(objective: Objective) -> None:
     weights = Network(SPEC).initial(1)
-    state = first_state(objective, weights, {}, 2)
+    state = first_state(objective, weights, {})
     built = build_program(objective, SPEC, BATCH, "t.onnx")
     resident = ResidentProgram(built.contract, built.graph.SerializeToString(), 1, 1 << 24)
     resident.load({name: value.numpy().copy() for name, value in state.items()})
@@ -57,7 +57,7 @@ def test_a_simulated_client_trains_as_a_device_does(objective: Objective) -> Non
 
 def test_training_that_diverges_is_named() -> None:
     objective = reefl(SPEC, 1, 1, Settings())
-    state = first_state(objective, Network(SPEC).initial(1), {}, 2)
+    state = first_state(objective, Network(SPEC).initial(1), {})
     state["shared/head.bias"] = torch.full((4,), torch.inf)
     with pytest.raises(NonFiniteUpdate, match="step 0"):
         train(objective, state, a_lesson(0.5))

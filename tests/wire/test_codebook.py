@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from reefleet.wire.codebook import GRID_LIMIT, Grid, assign, lloyd, snap
+from reefleet.wire.codebook import GRID_LIMIT, Grid, assign, lloyd, row_scales, settle, snap
 
 BITS = st.integers(1, 8)
 # Magnitudes over which squares stay within what float64 sums can tell apart.
@@ -150,3 +150,17 @@ def test_a_single_value_gets_a_code_of_rank_zero(count: int) -> None:
     assert isinstance(codes, np.ndarray)
     assert codes.shape == ()
     assert codes == count - 1
+
+
+def test_a_codebook_by_channel_holds_for_rows_over_their_scale() -> None:
+    rng = np.random.default_rng(0)
+    weights = (rng.normal(size=(3, 50)) * [[0.01], [1.0], [0.0]]).astype(np.float32)
+    scales = row_scales(weights)
+    np.testing.assert_allclose(scales, [*np.abs(weights[:2]).mean(1), 1.0], rtol=1e-6)
+    centers = lloyd(weights / scales[:, None], 2)
+    settled, _ = settle("nearest", weights, centers, scales)
+    for row, scale in zip(settled, scales, strict=True):
+        assert np.isin(row, (centers * scale).astype(np.float32)).all()
+    # Shared levels over two rows of unlike size fit better than one codebook for both.
+    plain, _ = settle("nearest", weights, lloyd(weights, 2))
+    assert ((settled - weights) ** 2)[0].sum() < ((plain - weights) ** 2)[0].sum()

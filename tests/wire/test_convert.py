@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from devices.conditions import Conditions
 from devices.profile import DeviceProfile
 from reefleet.errors import WireError
 from reefleet.plan import SubmodelPlan
@@ -25,7 +26,7 @@ PROFILE = DeviceProfile(
     isa=("neon", "fp16"),
     train_samples=240,
 )
-METRICS = DeviceMetrics(0.5, (0.25, 0.75), (0.5,), 40, 1 << 33, 5, 6, 1.5)
+METRICS = DeviceMetrics(0.5, (0.25, 0.75), (0.5,), 40, 1 << 33, 5, 6, 1.5, 7, 8)
 EARLY_EXIT = EarlyExitReport(0.5, 0.75, 2.5, 1.25, 3.5, 9000, (0.9, 0.0), (0.25, 0.75))
 
 
@@ -39,6 +40,12 @@ def test_a_profile_survives_the_wire() -> None:
 
 def test_metrics_survive_the_wire() -> None:
     assert convert.metrics_from_pb(convert.metrics_to_pb(METRICS)) == METRICS
+
+
+def test_conditions_survive_the_wire_and_unknown_ones_stay_unknown() -> None:
+    known = Conditions("15W", 1500, -5, False, True, 0, False)
+    for conditions in (known, Conditions()):
+        assert convert.conditions_from_pb(convert.conditions_to_pb(conditions)) == conditions
 
 
 def test_an_early_exit_report_survives_the_wire() -> None:

@@ -2,9 +2,10 @@
 
 Rules: `best-exit` (ours), `paper` (ReeFL's released code: KL summed, teacher score new in every
 round), `all-pairs` (DepthFL), `sum` (cross-entropy alone: ExclusiveFL, FedAvg), `last` (the deepest
-exit alone: InclusiveFL). With `dynamic`, FedDyn's correction h is kept as the device's state: the
-gradient is reduced by h, and h falls by alpha times each move, which after a round is the published
-h - alpha (theta - theta_global).
+exit alone: InclusiveFL), `deepest` (ScaleFL: KL from the deepest exit at a constant weight). With
+`dynamic`, FedDyn's correction h is kept as the device's state: the gradient is reduced by h, and h
+falls by alpha times each move, which after a round is the published h - alpha (theta -
+theta_global).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from reefleet.learning.distillation import (
     best_exit,
     cross_entropy,
     from_best_exit_as_published,
+    from_deepest_exit,
     running_score,
 )
 from reefleet.learning.network import Network
@@ -37,7 +39,7 @@ from reefleet.learning.objectives.objective import (
 from reefleet.learning.objectives.reefl import SCORE, reefl_loss
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
-Rule = Literal["best-exit", "paper", "all-pairs", "sum", "last"]
+Rule = Literal["best-exit", "paper", "all-pairs", "sum", "last", "deepest"]
 LossAndMore = tuple[Tensor, tuple[Tensor, dict[str, Tensor]]]
 
 FRESH_SCORE = "optimizer/teacher_score"  # zero at the start of every task
@@ -113,6 +115,8 @@ def exits_loss(
         "all-pairs": lambda: among_all_exits(logits, batch["mask"]),
     }.get(rule)
     loss = exit_loss[-1] if rule == "last" else exit_loss.sum()
+    if rule == "deepest":
+        loss = loss + from_deepest_exit(logits, batch["mask"])
     # The weight is an input of the graph either way, so it must be used.
     loss = loss + weight * (distill() if distill else 0.0)
     return loss, (score, {"loss": loss.detach(), "exit_loss": exit_loss.detach()})

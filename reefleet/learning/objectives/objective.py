@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from reefleet.model import ModelSpec, tensor_shapes
+from reefleet.model import Shape
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
 State = Mapping[str, Tensor]
 Batch = Mapping[str, Tensor]
 Scalars = Mapping[str, Tensor]
+Shapes = Mapping[str, Shape]
 Extra = TypeVar("Extra")
 Step = Callable[[State, Batch, Scalars], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
@@ -34,10 +35,11 @@ class Settings:
     distillation: float = 1.0  # peak weight of the KL from the best exit
     mutual: float = 0.5  # QuPeD's lambda_p: share of distillation from the shared model
     temperature: float = 2.0
-    proximal: float = 0.1  # QuPeD's lambda at the end of its linear ramp
-    center_rate: float = 0.01
+    proximal: float = 0.001  # QuPeD's lambda at the end of its ramp; above a weight's gradient it
+    # pins the weight to its first center
+    center_rate: float = 0.1
     center_pull: float = 0.1
-    steepness: float = 10.0
+    steepness: float = 20.0
     relax_epochs: int = 3
     finetune_epochs: int = 2
     weight_decay: float = 0.0
@@ -46,6 +48,16 @@ class Settings:
     tie: float = 1.0  # of QuPeL's and pFedMe's quadratic term
     inner_steps: int = 1  # of pFedMe on one batch
     lora_rank: int = 8
+    quantizer: Literal["quped", "lsq", "parq"] = "quped"
+    codebook: Literal["tensor", "channel"] = "tensor"  # channel: a scale for each output too
+    centers: Literal["grid", "free"] = "grid"  # grid: int8 steps, which every runtime holds exactly
+    center_rule: Literal["l2", "l1", "published"] = "l2"  # which prox; published: the wrong sign
+    finetune: Literal["weights", "rest"] = "weights"  # what trains once the centers stay
+
+    @property
+    def settle(self) -> Literal["snap", "nearest"]:
+        """The host policy that makes the final model; see `reefleet.wire.codebook.settle`."""
+        return "snap" if self.centers == "grid" else "nearest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +72,19 @@ class Objective:
     step: Step
 
 
-def parameters(spec: ModelSpec, depth: int, role: str) -> tuple[StateTensor, ...]:
+def parameters(shapes: Shapes, role: str) -> tuple[StateTensor, ...]:
     """State entries `role`/NAME for every tensor of the sub-model, started from the weights."""
     return tuple(
         StateTensor(f"{role}/{name}", role, shape, "weights", name)
-        for name, shape in tensor_shapes(spec, depth).items()
+        for name, shape in shapes.items()
     )
 
 
-def velocities(spec: ModelSpec, depth: int, role: str) -> tuple[StateTensor, ...]:
+def velocities(shapes: Shapes, role: str) -> tuple[StateTensor, ...]:
     """Momentum for each tensor of `role`, zero at the start of every task."""
     return tuple(
         StateTensor(f"optimizer/{role}/{name}", "optimizer", shape, "zeros")
-        for name, shape in tensor_shapes(spec, depth).items()
+        for name, shape in shapes.items()
     )
 
 

@@ -23,6 +23,7 @@ from reefleet.learning.objectives.objective import (
     Objective,
     Scalars,
     Settings,
+    Shapes,
     State,
     descend,
     parameters,
@@ -31,7 +32,7 @@ from reefleet.learning.objectives.objective import (
     velocities,
 )
 from reefleet.learning.ree import exit_logits
-from reefleet.model import ModelSpec
+from reefleet.model import ModelSpec, tensor_shapes
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
 SCORE = "statistic/teacher_score"
@@ -57,7 +58,7 @@ def reefl(spec: ModelSpec, depth: int, epochs: int, settings: Settings) -> Objec
 
     return Objective(
         name="reefl",
-        state=shared_state(spec, depth, settings),
+        state=shared_state(tensor_shapes(spec, depth), len(spec.exits_within(depth)), settings),
         scalars=shared_scalars(settings),
         metrics=("loss", "exit_loss"),
         phases=(Phase("local", epochs),),
@@ -94,12 +95,11 @@ def reefl_loss(
     return loss, (score, {"loss": loss.detach(), "exit_loss": exit_loss.detach()})
 
 
-def shared_state(spec: ModelSpec, depth: int, settings: Settings) -> tuple[StateTensor, ...]:
+def shared_state(shapes: Shapes, exits: int, settings: Settings) -> tuple[StateTensor, ...]:
     """State of the shared sub-model: weights, velocities, teacher score."""
-    moving = velocities(spec, depth, "shared") if settings.momentum else ()
-    exits = len(spec.exits_within(depth))
+    moving = velocities(shapes, "shared") if settings.momentum else ()
     score = StateTensor(SCORE, "statistic", (exits,), "file")
-    return (*parameters(spec, depth, "shared"), *moving, score)
+    return (*parameters(shapes, "shared"), *moving, score)
 
 
 def shared_scalars(settings: Settings) -> tuple[Scalar, ...]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from reefleet.learning.distillation import cross_entropy, divergence
+from reefleet.learning.network import Network
+from reefleet.learning.objectives.books import Widths
 from reefleet.learning.objectives.objective import (
     Batch,
     Objective,
@@ -30,19 +32,24 @@ from reefleet.learning.objectives.reefl import (
     shared_scalars,
     shared_state,
 )
-from reefleet.learning.ree import exit_logits
 from reefleet.learning.vit import Params
 from reefleet.model import ModelSpec
 from reefleet.wire.manifest import Phase
 
 
 def reefl_quped(
-    spec: ModelSpec, depth: int, bits: int, epochs: int, settings: Settings
+    spec: ModelSpec,
+    depth: int,
+    bits: Widths,
+    epochs: int,
+    settings: Settings,
+    network: Network | None = None,
 ) -> Objective:
-    """The two-model step for boards that bear both."""
+    """The two-model step for boards that bear both; Ree unless another network is given."""
+    net = network or Network(spec)
 
     def logits_of(params: Params, images: Tensor) -> Tensor:
-        return exit_logits(params, spec, depth, images)
+        return net.logits(params, depth, images)
 
     def step(
         state: State, batch: Batch, scalars: Scalars
@@ -79,9 +86,10 @@ def reefl_quped(
             **own,
         }, {**metrics, **more}
 
+    shared = shared_state(net.shapes(depth), len(spec.exits_within(depth)), settings)
     return Objective(
         name="reefl-quped",
-        state=(*shared_state(spec, depth, settings), *personal_state(spec, depth, bits, settings)),
+        state=(*shared, *personal_state(net, depth, bits, settings)),
         scalars=(*shared_scalars(settings), *personal_scalars(settings)),
         metrics=("loss", "exit_loss", "personal_loss", "quantized_loss"),
         phases=(Phase("local", epochs),),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reefleet.learning.distillation import cross_entropy, divergence
 from reefleet.learning.network import Network
+from reefleet.learning.objectives.books import Widths
 from reefleet.learning.objectives.objective import (
     Batch,
     Objective,
@@ -72,12 +73,11 @@ def fml(network: Network, depth: int, epochs: int, settings: Settings) -> Object
     return Objective("fml", state, _rates(settings), metrics, _local(epochs), step)
 
 
-def qupel(network: Network, depth: int, bits: int, epochs: int, settings: Settings) -> Objective:
+def qupel(network: Network, depth: int, bits: Widths, epochs: int, settings: Settings) -> Objective:
     """QuPeL: QuPeD with the tie (t/2) ||x - w||^2 in place of distillation, on a Ree network.
 
     The tie is taken exactly, as a proximal step before QuPeD's own; w descends on it alone.
     """
-    spec = network.spec
 
     def logits_of(params: Mapping[str, Tensor], images: Tensor) -> Tensor:
         return network.logits(params, depth, images)
@@ -104,7 +104,7 @@ def qupel(network: Network, depth: int, bits: int, epochs: int, settings: Settin
     )
     return Objective(
         "qupel",
-        (*shared_state, *personal_state(spec, depth, bits, settings)),
+        (*shared_state, *personal_state(network, depth, bits, settings)),
         (
             Scalar("rate", "cosine", settings.rate, settings.rate_end),
             *personal_scalars(settings),

@@ -1,0 +1,83 @@
+"""A client that does everything of a round but train: what a coordinator's cost is measured with.
+
+    python -m benchmarks.untrained_client STATE [CODEC]
+
+It fetches the weights and pushes an update of noise, raw float32 by default, until the run asks for
+something else. Noise, for a constant would be compressed to nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from devices import catalog
+from edge_client.config import Deadlines
+from edge_client.enrollment import load
+from edge_client.session import Patience, Session
+from edge_client.task import FEDERATE, Artifact, Task, Wait
+from edge_client.transfer import download, upload
+from reefleet.blobs import BlobStore, sha256_hex
+from reefleet.report import DeviceMetrics
+from reefleet.retry import Retry
+from reefleet.v1 import fleet_pb2
+from reefleet.wire import convert
+from reefleet.wire.codecs import encode_update
+from reefleet.wire.tensors import unpack_tensors
+
+SAMPLES = 100
+MOST_BYTES = 1 << 28
+STEP = 1e-3
+
+
+def main() -> None:
+    """Work until the run is over."""
+    state, codec = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "float32"
+    enrolled = load(state)
+    patience = Patience(Retry(base_s=0.1, ceiling_s=2.0), time.sleep, rng=random.Random(0))  # noqa: S311
+    session = Session(enrolled.address, enrolled.identity, Deadlines(), patience)
+    profile = catalog.reference_profile(enrolled.board, train_samples=SAMPLES)
+    request = fleet_pb2.ReportProfileRequest(
+        profile=convert.profile_to_pb(profile), codecs=codec.split(",")
+    )
+    session._call(session._fleet.ReportProfile, request)  # noqa: SLF001  # says one codec only
+    blobs = BlobStore(state / "blobs")
+    noise = np.random.default_rng([*enrolled.device_id.encode()])
+    while True:
+        found = session.next_task()
+        if isinstance(found, Wait):
+            time.sleep(found.seconds)
+        elif isinstance(found, Task) and found.kind == FEDERATE:
+            push(session, blobs, found, codec, noise)
+        else:
+            return
+
+
+def push(
+    session: Session, blobs: BlobStore, task: Task, codec: str, noise: np.random.Generator
+) -> None:
+    """One round."""
+    received = session.bytes_down
+    download(session, blobs, task.weights, MOST_BYTES)
+    weights = unpack_tensors(blobs.read(task.weights.sha256), MOST_BYTES)
+    moved = {
+        name: STEP * noise.random(tensor.decode().shape, np.float32)
+        for name, tensor in weights.items()
+    }
+    data, _ = encode_update(moved, codec, {})
+    del weights, moved
+    update = Artifact(sha256_hex(data), len(data))
+    upload(session, task.lease, update, data)
+    metrics = DeviceMetrics(
+        loss=1.0, bytes_down=session.bytes_down - received, bytes_up=session.bytes_up
+    )
+    session.commit_update(task.lease, update, SAMPLES, metrics)
+    blobs.delete(task.weights.sha256)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Revisions of the schema; a released one never changes."""

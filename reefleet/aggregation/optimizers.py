@@ -1,0 +1,76 @@
+"""Server optimizers: the mean move of a round is a gradient, the model follows it with memory.
+
+FedAvgM (Hsu et al. 2019, section 4.3); FedAdam, FedYogi (Reddi et al., ICLR 2021, algorithm 2,
+which corrects no bias). By holder: a tensor that nobody held keeps its value and its moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reefleet.errors import ShapeConflict
+from reefleet.settings import within
+
+Tensors = Mapping[str, NDArray[np.float32]]
+Model = dict[str, NDArray[np.float32]]
+Name = Literal["sgd", "fedavgm", "fedadam", "fedyogi"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptimizer:
+    """How a model moves. `sgd` at rate 1 is plain averaging, bit for bit.
+
+    `momentum` is the first decay (beta 1), `decay` that of the squares (beta 2), `adaptivity` what
+    keeps a step finite (tau); only fedadam and fedyogi use the last two.
+    """
+
+    name: Name = "sgd"
+    rate: float = within(1.0, 1e-9, 1e3)
+    momentum: float = within(0.9, 0.0, 0.9999)
+    decay: float = within(0.99, 0.0, 0.999999)
+    adaptivity: float = within(1e-3, 1e-12, 1e3)
+
+    def step(self, model: Tensors, moves: Tensors, memory: Tensors) -> tuple[Model, Model]:
+        """The new model and memory; `moves` holds the tensors that somebody held.
+
+        `memory` is what the last step gave, empty at first; what another optimizer left in it is
+        dropped. Arguments are left alone. Raises ShapeConflict for a tensor of another model.
+        """
+        moved, kept = dict(model), dict(self._own(memory))
+        for name, move in moves.items():
+            if name not in moved or moved[name].shape != move.shape:
+                msg = f"the move of tensor {name!r} of shape {move.shape} is of another model"
+                raise ShapeConflict(msg)
+            moved[name] = self._moved(name, model[name], move, kept)
+        return moved, kept
+
+    def _moved(
+        self, name: str, value: NDArray[np.float32], move: NDArray[np.float32], kept: Model
+    ) -> NDArray[np.float32]:
+        if self.name == "sgd":
+            scaled = move if self.rate == 1 else np.float32(self.rate) * move
+            return np.asarray(value + scaled, np.float32)
+        first, second = f"{self.name}/m/{name}", f"{self.name}/v/{name}"
+        m = kept.get(first, np.zeros_like(move))
+        if self.name == "fedavgm":
+            kept[first] = np.float32(self.momentum) * m + move
+            return np.asarray(value + np.float32(self.rate) * kept[first], np.float32)
+        kept[first] = np.float32(self.momentum) * m + np.float32(1 - self.momentum) * move
+        floor = np.full_like(move, self.adaptivity**2)
+        kept[second] = self._squares(kept.get(second, floor), np.square(move))
+        step = kept[first] / (np.sqrt(kept[second]) + np.float32(self.adaptivity))
+        return np.asarray(value + np.float32(self.rate) * step, np.float32)
+
+    def _squares(self, v: NDArray[np.float32], square: NDArray[np.float32]) -> NDArray[np.float32]:
+        share = np.float32(1 - self.decay)
+        if self.name == "fedadam":
+            return np.asarray(np.float32(self.decay) * v + share * square, np.float32)
+        return np.asarray(v - share * square * np.sign(v - square), np.float32)
+
+    def _own(self, memory: Tensors) -> Tensors:
+        return {n: value for n, value in memory.items() if n.startswith(f"{self.name}/")}

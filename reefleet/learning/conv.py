@@ -1,0 +1,84 @@
+"""A compact convolutional backbone: inverted residuals in the manner of MobileNetV2.
+
+Sandler et al. 2018, section 3, with four choices for training on a board and answering in int8:
+
+- no normalization of activations. Statistics of a batch mean nothing at 1 to 16 images, and those
+  of one image cost passes that no runtime folds. Instead the first weights keep the variance
+  (`reefleet.geometry.conv.deviation`), in the spirit of Fixup (Zhang et al. 2019), and LayerNorm
+  sees pooled features alone. Nothing is folded, so weights lie on the grid they were trained on.
+- ReLU6 bounds what int8 must hold, and is a clip on every runtime.
+- the stem's patches do not overlap, so it is a matrix product, as are the 1x1 convolutions on maps
+  that keep channels last. The depthwise 3x3 is the one true convolution.
+- modulation: the token is no part of the map, so Ree's output returns as a bias of each channel,
+  through a small matrix of the block it enters, zero at the start: an unmodulated network is the
+  point from which modulation is learned. Detached, only that matrix learns from what it changes.
+
+Shapes: B batch, H W positions, C channels, E expanded channels, D width of a token.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from reefleet.geometry.conv import geometry, residual
+from reefleet.learning.adapters import adapted, linear, low_rank, scaled
+from reefleet.learning.vit import Params, patched
+from reefleet.model import ModelSpec
+
+SIX = 6.0
+
+
+def embed(params: Params, spec: ModelSpec, images: Tensor) -> Tensor:
+    """Images [B, C, H, W] to the stem's map [B, H', W', C']."""
+    return relu6(linear(params, "stem", patched(spec, images)))
+
+
+def block(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:
+    """Block `index` on a map [B, H, W, C]: expand, depthwise, project; added where shapes agree."""
+    prefix = f"blocks.{index}."
+    inner = relu6(_one_by_one(params, prefix + "expand", x))
+    inner = relu6(depthwise(params, prefix, inner, geometry(spec).strides[index]))
+    out = adapted(params, prefix + "project", x, _one_by_one(params, prefix + "project", inner))
+    return x + out if residual(spec, index) else out
+
+
+def feature(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:  # noqa: ARG001
+    """The token [B, 1, D] of block `index`: its map, averaged over positions and projected."""
+    prefix = f"features.{index}."
+    pooled = x.mean((1, 2)).unsqueeze(1)  # [B, 1, C]
+    return F.linear(pooled, params[prefix + "weight"], params[prefix + "bias"])
+
+
+def modulated(
+    params: Params,
+    spec: ModelSpec,  # noqa: ARG001  # one protocol with the other backbones
+    index: int,
+    x: Tensor,
+    token: Tensor,
+    *,
+    detached: bool,
+) -> Tensor:
+    """The map [B, H, W, C] that enters block `index`, with the token [B, 1, D] as channel bias."""
+    passed = token.detach() if detached else token
+    return x + F.linear(passed, params[f"blocks.{index}.modulation.weight"]).unsqueeze(1)
+
+
+def depthwise(params: Params, prefix: str, x: Tensor, stride: int) -> Tensor:
+    """The 3x3 convolution of each channel by itself, [B, H, W, E], one zero around the border."""
+    weight = params[prefix + "depthwise.weight"]  # [E, 9]
+    kernel = weight.reshape(weight.shape[0], 1, 3, 3)
+    bias = params[prefix + "depthwise.bias"]
+    found = F.conv2d(x.permute(0, 3, 1, 2), kernel, bias, stride, 1, groups=weight.shape[0])
+    return scaled(params, prefix + "depthwise", found.permute(0, 2, 3, 1))
+
+
+def relu6(x: Tensor) -> Tensor:
+    """Clip to [0, 6]."""
+    return x.clamp(0.0, SIX)
+
+
+def _one_by_one(params: Params, name: str, x: Tensor) -> Tensor:
+    y = linear(params, name, x)
+    more = low_rank(params, name + ".lora", x)
+    return y if more is None else y + more
