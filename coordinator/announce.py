@@ -29,6 +29,7 @@ KEEP_ALIVE_S = 30
 FIRST_WAIT_S, LONGEST_WAIT_S = 1, 30  # between attempts to connect
 # Wake-ups to a large fleet wait here for the connection's thread, not in front of the rounds.
 MAX_QUEUED = 100_000
+REST_PER_LOOK = 10.0  # so that looking takes a tenth of the scheduler's time at most
 MAX_COMPLAINTS = 100
 MAX_PACKET_BYTES = 8 << 10  # the broker sends no larger one
 
@@ -50,6 +51,7 @@ class Announcer:
         self._shown = shown
         self._ears = ears
         self._woken: set[str] = set()  # leases of open work whose device has been told
+        self._look_at = 0.0  # by the steady clock
         self._complained: set[str] = set()
         self._client: Client | None = None
 
@@ -81,14 +83,20 @@ class Announcer:
             self._client.loop_stop()
         self._ears.pulse.set_up(is_up=False)
 
-    def wake(self, work: Iterable[tuple[str, str]]) -> None:
-        """Wake the devices of open work, (lease, device) each, that have not been told of it."""
-        if self._client is None or not self._ears.pulse.is_up:
+    def wake(self, open_work: Callable[[], Iterable[tuple[str, str]]]) -> None:
+        """Wake the devices of open work, (lease, device) each, that have not been told of it.
+
+        In a large fleet looking takes a while, so it is not done after every single update.
+        """
+        begun = self._ears.clock.monotonic()
+        if self._client is None or not self._ears.pulse.is_up or begun < self._look_at:
             return
-        leases = dict(work)
+        leases = dict(open_work())
         for device_id in {leases[lease] for lease in leases.keys() - self._woken}:
             self._client.publish(vitals.topic(device_id, vitals.WAKE), vitals.WORK, qos=1)
         self._woken = set(leases)
+        now = self._ears.clock.monotonic()
+        self._look_at = now + (now - begun) * REST_PER_LOOK
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, code: Any, _more: Any) -> None:
         if code.is_failure:

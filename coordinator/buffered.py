@@ -30,12 +30,14 @@ class BufferedRounds(Rounds):
 
     def next_task(self, device_id: str) -> r.Assignment | Wait | Finished:
         """What the device does now: the same lease until its work is over, then new work."""
-        with self._handing_out:
-            found = super().next_task(device_id)
-            if isinstance(found, Wait) and (work := self._new_work(device_id)):
-                self._gate.presence.working(device_id)
-                return work
+        found = super().next_task(device_id)
+        if not isinstance(found, Wait):
             return found
+        with self._handing_out:
+            work = self._store.open_assignment(device_id) or self._new_work(device_id)
+        if work:
+            self._gate.presence.working(device_id)
+        return work or found
 
     def seconds_left(self) -> float:
         """A whole piece of work's time: no deadline hangs over the devices together."""

@@ -144,8 +144,8 @@ class Web:
 class StoragePolicy:
     """How much history stays on disk: the newest `keep_versions` models, and what is in use.
 
-    Blobs are deleted once nothing has needed them for `grace_s`. Uploads are refused while less than
-    `reserve_mib` of the disk is free.
+    Blobs are deleted once nothing has needed them for `grace_s`. Uploads are refused while less
+    than `reserve_mib` of the disk is free.
     """
 
     keep_versions: int = within(10, 1, 1_000_000)
@@ -339,6 +339,8 @@ round_deadline_s = 600.0 # for download, training and upload of one round
 # energy_j = 500.0       # most joules of one round above idle, where the board's draw is known
 local_epochs = 1
 least_epochs = 1         # fewer local epochs before a smaller sub-model, down to this
+least_share = 0.25       # then this part of an epoch; 1: whole epochs only
+# trained = ["full"]     # sets it may train, the preferred one first; or "frozen", the model's own
 min_bits = 2
 max_bits = 8
 max_models = 2           # 2: a personal model beside the shared one where memory allows

@@ -30,7 +30,7 @@ from reefleet.v1 import artifact_pb2_grpc, fleet_pb2_grpc, operator_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
-FLEET_THREADS = 16
+FLEET_THREADS = 8  # each holds a chunk and its copies
 ENROLLMENT_THREADS = 2
 MAX_CALLS = 512  # waiting ones included; more are told to come back
 STOP_GRACE_S = 5.0
@@ -158,7 +158,14 @@ class Listeners:
         pair = issue_server(self._keys.ca_cert, self._keys.ca_key, [wanted.host, *wanted.names])
         rooms = self._rooms
         try:
-            sources = Sources(rooms.store, rooms.clock, rooms.presence, rooms.pulse, rooms.trouble)
+            sources = Sources(
+                rooms.store,
+                rooms.clock,
+                rooms.presence,
+                rooms.pulse,
+                rooms.trouble,
+                rooms.gate.barrier,
+            )
             port, stop = open_page(sources, self._config, self._keys.web_token, pair)
         except OSError as error:
             msg = f"cannot serve the page on {wanted.host}:{wanted.port}: {error.strerror}"

@@ -24,7 +24,7 @@ from coordinator.planner.options import Candidate
 from coordinator.planning import Planning, candidate_of, profile_of
 from coordinator.store import Store
 from devices.capability import capability_of
-from reefleet.errors import PlanError
+from reefleet.errors import ConfigError, PlanError, ReefleetError
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,10 @@ class Review:
                 device = devices.get(work.device_id)
                 outcome = _outcome(one, work, seconds)
                 if device and outcome:
-                    self._take_in(device, work, outcome)
+                    try:
+                        self._take_in(device, work, outcome)
+                    except (PlanError, ConfigError) as error:
+                        _not_reviewed(work.device_id, error)
             self._seen = one.number
         for work in self._store.assignments(r.FEDERATE, new[-1].number):
             if device := devices.get(work.device_id):
@@ -84,9 +87,9 @@ class Review:
             able = capability_of(profile_of(device))
             current = candidate_of(device.plan, able.train_samples, options.budget)
             decision, after = settle(able, options, current, history)
-        except PlanError as error:
+        except (PlanError, ConfigError) as error:
             # The budget is for the next report to judge; a device at work keeps its plan.
-            logger.warning("Plan not reviewed", extra={"device": device_id, "reason": str(error)})
+            _not_reviewed(device_id, error)
             return
         self._histories[device_id] = after
         if decision.candidate != current:
@@ -99,6 +102,10 @@ class Review:
                 },
             )
             self._planning.change(device, decision)
+
+
+def _not_reviewed(device_id: str, error: ReefleetError) -> None:
+    logger.warning("Plan not reviewed", extra={"device": device_id, "reason": str(error)})
 
 
 def _outcome(over: r.Round, work: r.Assignment, seconds: Mapping[str, float]) -> Outcome | None:

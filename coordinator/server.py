@@ -164,7 +164,7 @@ class Coordinator:
             review.catch_up()
             deployments.advance()
             if announcer:
-                announcer.wake(store.open_work())
+                announcer.wake(store.open_work)
             presence.write_if_due()
             round_spans.catch_up()
             garbage.collect_if_due()

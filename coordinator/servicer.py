@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ from reefleet.wire import convert
 
 logger = logging.getLogger(__name__)
 
+MANY_ANSWERS = 4
+SMALL_CHUNK_BYTES = CHUNK_BYTES // 8
 MOST_CODECS = 32  # names of codecs that a client may say it knows, and their characters
 MOST_CODEC_CHARS = 512
 
@@ -260,10 +263,28 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
 
 
 class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Blobs in chunks, to the devices that have been assigned them."""
+    """Blobs in chunks, to the devices that have been assigned them.
+
+    An answer stays in memory until it has left; while many are on their way, chunks are smaller.
+    """
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._leaving = 0
+        self._lock = threading.Lock()
+
+    def _piece(self, context: grpc.ServicerContext) -> int:
+        """Most bytes of a chunk, now that one more answer is on its way."""
+        with self._lock:
+            self._leaving += 1
+            crowded = self._leaving > MANY_ANSWERS
+        if not context.add_callback(self._left):
+            self._left()
+        return SMALL_CHUNK_BYTES if crowded else CHUNK_BYTES
+
+    def _left(self) -> None:
+        with self._lock:
+            self._leaving -= 1
 
     def FetchChunk(  # noqa: N802
         self, request: artifact_pb2.FetchChunkRequest, context: grpc.ServicerContext
@@ -277,7 +298,7 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
             if request.offset > total:
                 msg = f"offset {request.offset} is beyond the {total} bytes of this file"
                 raise Rejected(msg)
-            most = min(request.max_bytes or CHUNK_BYTES, CHUNK_BYTES)
+            most = min(request.max_bytes or CHUNK_BYTES, self._piece(context))
             data = self._rooms.blobs.read_chunk(request.sha256, request.offset, most)
             return artifact_pb2.FetchChunkResponse(data=data, total_bytes=total)
 

@@ -18,7 +18,7 @@ from coordinator.clock import Clock
 from coordinator.config import RoundPolicy, UpdatePolicy
 from coordinator.faults import point
 from coordinator.store import Store
-from coordinator.versions import Versions, norm
+from coordinator.versions import Versions
 from reefleet.errors import (
     ChecksumMismatch,
     PayloadTooLarge,
@@ -29,7 +29,7 @@ from reefleet.errors import (
 )
 from reefleet.model import parameter_count
 from reefleet.rpc.limits import CHUNK_BYTES, max_update_bytes
-from reefleet.wire.codecs import decode_update
+from reefleet.wire.codecs import length_of
 
 logger = logging.getLogger(__name__)
 
@@ -243,13 +243,13 @@ class Updates:
         depth = work.plan.exit_depth
         expected = self._versions.sent(depth)
         data = self._blobs.read(sha256, is_fresh=is_fresh)
-        delta = decode_update(data, expected, work.plan.codec)
+        found = length_of(data, expected, work.plan.codec)
         # The newest weights are what it will move; those it started from may be gone.
         limit = self._policy.max_norm_ratio * self._versions.cut(self._newest(), depth).norm
-        if not (found := norm(delta)) <= limit:
+        if not found <= limit:
             msg = f"the update's norm {found:.4g} is over the bound of {limit:.4g}"
             raise Rejected(msg)
-        return found / math.sqrt(max(1, sum(value.size for value in delta.values())))
+        return found / math.sqrt(max(1, sum(map(math.prod, expected.values()))))
 
     def _note(
         self, work: r.Assignment, sha256: str, error: ReefleetError, *, ends_work: bool

@@ -23,6 +23,7 @@ from reefleet.errors import (
     NotEnrolled,
     OutOfMemory,
     ReefleetError,
+    Rejected,
     TlsFailure,
     UnsupportedVersion,
 )
@@ -78,7 +79,8 @@ class Agent:
 
     def _abandon(self, lease: str, cause: str) -> None:
         logger.warning("work given up", extra={"lease": lease, "cause": cause})
-        with suppress(UnsupportedVersion):  # an older coordinator sees the deadline pass
+        # An older coordinator sees the deadline pass; a restored one knows no such lease.
+        with suppress(UnsupportedVersion, Rejected):
             self._client.coordinator.abandon(lease, cause)
         self._client.attempts.end()
 

@@ -24,7 +24,9 @@ from reefleet.wire.codecs import encode_update
 logger = logging.getLogger(__name__)
 
 SHARED = "shared/"
-DEADLINE_RESERVE = 0.15  # share of the time that is kept for packing and pushing
+# Shares of the time that are kept for packing and pushing: at least, and at most.
+LEAST_RESERVE, MOST_RESERVE = 0.15, 0.5
+UPWARD = 2.0  # a link's way up is slower than its way down
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
@@ -40,9 +42,10 @@ def federate(client: Client, task: Task) -> Entry:
     begun = time.monotonic()
     received = client.coordinator.bytes_down
     bundle = client.prepare(task)
+    fetched_s = time.monotonic() - begun
     weights = bundle.weights(task.weights)
     shared_accuracy = _accuracy(client, bundle, weights)
-    left_s = (1 - DEADLINE_RESERVE) * task.deadline_s - (time.monotonic() - begun)
+    left_s = training_s(task.deadline_s, fetched_s, time.monotonic() - begun)
     program, trained = _fine_tuned(client, task, bundle, weights, left_s)
     own_accuracy: tuple[float, ...] = ()
     if own := snapping.quantized(program.state):
@@ -70,14 +73,21 @@ def federate(client: Client, task: Task) -> Entry:
     return entry
 
 
+def training_s(deadline_s: float, fetched_s: float, passed_s: float) -> float:
+    """How long training may take: what is left of the deadline, but for packing and pushing.
+
+    An update is no larger than what was fetched, so the time that took tells how long it needs.
+    """
+    wanted = max(LEAST_RESERVE * deadline_s, UPWARD * fetched_s)
+    return deadline_s - min(wanted, MOST_RESERVE * deadline_s) - passed_s
+
+
 def _fine_tuned(
     client: Client, task: Task, bundle: Bundle, weights: Arrays, left_s: float
 ) -> tuple[ResidentProgram, Trained]:
     program = bundle.program(FEDERATE, client.config.threads, client.max_state_bytes)
     stored = client.personal.state(bundle.digest)
-    program.load(
-        personal.first_state(program.program, weights, stored, bundle.initial())
-    )
+    program.load(personal.first_state(program.program, weights, stored, bundle.initial()))
     span = Span((task.round - 1) / task.rounds_total, min(1.0, task.round / task.rounds_total))
     pre = bundle.manifest.preprocessing
     seed, steps = seed_of(client.device_id, task), task.plan.local_steps

@@ -111,7 +111,8 @@ class _Build:
         stages, files = self._stages()
         logits = run_stages(stages, files, self.tensors, self.images)
         named = [(stage.file, stage.exit_depth) for stage in stages]
-        parity = {"stages": tuple(compare(named, logits, self.torch, exact=False))}
+        labels = self.validation.labels
+        parity = {"stages": tuple(compare(named, logits, self.torch, exact=False, labels=labels))}
         variants, added, measured = self._variants()
         files |= added
         parity |= measured
@@ -168,7 +169,8 @@ class _Build:
         parity: dict[str, tuple[ExitParity, ...]] = {}
         for form in self.recipe.target.forms:
             variant, made = build_variant(model, form)
-            found = check_variant(variant, made, depths, self.images, self.torch)
+            labels = self.validation.labels
+            found = check_variant(variant, made, depths, self.images, self.torch, labels)
             parity[variant.name] = tuple(found)
             variants.append(variant)
             files |= made

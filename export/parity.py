@@ -18,6 +18,7 @@ from reefleet.wire.manifest import Stage, Variant
 from reefleet.wire.tensors import EncodedTensor
 
 Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 # Integer forms also round activations to 8 bits, in every layer; measured at up to 4 % of the
 # largest logit for the int8 grid. Float forms differ by the order of sums alone.
@@ -30,11 +31,15 @@ FLOAT_FORM = "float32"
 
 @dataclass(frozen=True, slots=True)
 class ExitParity:
-    """One exit against torch with the same weights: error relative to the largest logit."""
+    """One exit against torch with the same weights: error relative to the largest logit.
+
+    `accuracy_change` is of the share of right answers, 0 where there are no labels.
+    """
 
     exit_depth: int
     relative_error: float
     agreement: float
+    accuracy_change: float = 0.0
 
 
 def run_stages(
@@ -91,22 +96,32 @@ def check_stages(
 
 
 def check_variant(
-    variant: Variant, files: Mapping[str, bytes], depths: Sequence[int], images: Array, torch: Array
+    variant: Variant,
+    files: Mapping[str, bytes],
+    depths: Sequence[int],
+    images: Array,
+    torch: Array,
+    labels: Labels | None = None,
 ) -> list[ExitParity]:
     """Compare every exit of a variant with torch's logits; raises ParityFailure."""
     names = variant.files if variant.staged else variant.files * len(depths)
     found = run_variant(variant, files, images)
     named = list(zip(names, depths, strict=True))
-    return compare(named, found, torch, exact=variant.form == FLOAT_FORM)
+    return compare(named, found, torch, exact=variant.form == FLOAT_FORM, labels=labels)
 
 
 def compare(
-    named: Sequence[tuple[str, int]], found: Array, expected: Array, *, exact: bool
+    named: Sequence[tuple[str, int]],
+    found: Array,
+    expected: Array,
+    *,
+    exact: bool,
+    labels: Labels | None = None,
 ) -> list[ExitParity]:
     """Each exit (file, depth) of logits [N, E, classes]; raises ParityFailure outside tolerance."""
     results = []
     for index, (file, depth) in enumerate(named):
-        result = _compare(depth, found[:, index], expected[:, index])
+        result = _compare(depth, found[:, index], expected[:, index], labels)
         tolerance = FLOAT_TOLERANCE if exact else INT8_TOLERANCE
         agreement = FLOAT_AGREEMENT if exact else INT8_AGREEMENT
         if not result.relative_error <= tolerance or result.agreement < agreement:
@@ -120,8 +135,11 @@ def compare(
     return results
 
 
-def _compare(depth: int, found: Array, expected: Array) -> ExitParity:
+def _compare(depth: int, found: Array, expected: Array, labels: Labels | None) -> ExitParity:
     scale = max(float(np.abs(expected).max()), 1e-12)
     error = float(np.abs(found - expected).max()) / scale
-    agreement = float((found.argmax(-1) == expected.argmax(-1)).mean())
-    return ExitParity(depth, error, agreement)
+    answers, wanted = found.argmax(-1), expected.argmax(-1)
+    change = 0.0
+    if labels is not None:
+        change = float((answers == labels).mean() - (wanted == labels).mean())
+    return ExitParity(depth, error, float((answers == wanted).mean()), change)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from reefleet.errors import WireError
@@ -84,16 +83,19 @@ def _finite(value: float) -> float | None:
 
 
 def _read(cls: type[_Report], values: Mapping[str, Any]) -> _Report:
-    known = _defaults(cls)
+    known = _DEFAULTS[cls.__name__]
     if unknown := sorted(set(values) - set(known)):
         msg = f"unknown key {unknown[0]!r} in {cls.__name__}"
         raise WireError(msg)
     return cls(**{name: _like(name, value, known[name]) for name, value in values.items()})
 
 
-@lru_cache(maxsize=2)
-def _defaults(cls: type[_Report]) -> dict[str, Any]:
+def _values_of(cls: type[Any]) -> dict[str, Any]:
     return {field.name: field.default for field in fields(cls)}
+
+
+# Told once: operators read tens of thousands of reports.
+_DEFAULTS = {cls.__name__: _values_of(cls) for cls in (DeviceMetrics, EarlyExitReport)}
 
 
 def _like(name: str, value: object, default: object) -> Any:

@@ -116,6 +116,7 @@ class DevicePage:
 
     head: Head
     device: DeviceView
+    barrier: str
     record: r.Device
     work: tuple[WorkDone, ...]
     refusals: tuple[r.Refusal, ...]

@@ -42,13 +42,18 @@ LOW_BATTERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where a page's figures come from; `trouble` says why the run does not go on."""
+    """Where a page's figures come from.
+
+    `trouble` says why the run does not go on, `barrier` what keeps a device from work now; ''
+    where nothing does.
+    """
 
     store: Store
     clock: Clock
     presence: Presence
     pulse: Pulse
     trouble: Callable[[], str] = str
+    barrier: Callable[[r.Device], str] = lambda _: ""
 
 
 class View:
@@ -60,6 +65,7 @@ class View:
         self._presence = sources.presence
         self._pulse = sources.pulse
         self._trouble = sources.trouble
+        self._barrier = sources.barrier
         self._config = config
         self._closed: dict[int, Figures] = {}  # what a closed round reported never changes
 
@@ -125,6 +131,7 @@ class View:
         return DevicePage(
             head=self.head(),
             device=self._devices([record])[0],
+            barrier="" if record.revoked_at else self._barrier(record),
             record=record,
             work=tuple(self._store.history(device_id, WORK_SHOWN)),
             refusals=tuple(reversed(self._store.refusals_of(device_id, WORK_SHOWN))),

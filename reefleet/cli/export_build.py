@@ -266,7 +266,11 @@ def _text(outcome: _Outcome) -> Iterator[str]:
     for name, results in built.parity.items():
         worst = max(result.relative_error for result in results)
         least = min(result.agreement for result in results)
-        yield f"{name:<28} differs from torch by {worst:.2%} at most, {least:.1%} agree"
+        lost = 100 * min(result.accuracy_change for result in results)
+        yield (
+            f"{name:<28} differs from torch by {worst:.2%} at most, {least:.1%} agree, "
+            f"accuracy {lost:+.1f} points at worst"
+        )
     yield (
         f"early exit: accuracy {built.early_exit_accuracy:.1%} at mean depth "
         f"{built.mean_exit_depth:.2f} on the validation samples"

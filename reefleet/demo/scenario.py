@@ -51,7 +51,7 @@ cache_dir = "cache"
 
 [budget]
 latency_ms = 4.5
-memory_share = 0.48
+memory_share = 0.488
 model_share = 4e-4
 local_epochs = 3
 batch_sizes = [8, 16]

@@ -1,7 +1,8 @@
 """The convolutional backbone's tensors and costs.
 
 A map is [H, W, C], channels last. Block i: 1x1 expand to E = mlp_ratio * C_in, depthwise 3x3 with
-the block's stride, 1x1 project to C_out; `features.i` takes the pooled map to the token width D.
+the block's stride, 1x1 project to C_out; `features.i` takes pooled rows and columns to the token
+width D.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def block_macs(spec: ModelSpec, index: int) -> int:
 
 def feature_macs(spec: ModelSpec, index: int) -> int:
     """Multiply-accumulates of the feature of block `index`."""
-    return geometry(spec).widths[index] * spec.width
+    rows, columns, channels = state_shape(spec, index + 1)
+    return (rows + columns) * channels * spec.width
 
 
 def modulation_macs(spec: ModelSpec, index: int) -> int:

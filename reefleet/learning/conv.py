@@ -1,6 +1,6 @@
 """A compact convolutional backbone: inverted residuals in the manner of MobileNetV2.
 
-Sandler et al. 2018, section 3, with four choices for training on a board and answering in int8:
+Sandler et al. 2018, section 3, with five choices for training on a board and answering in int8:
 
 - no normalization of activations. Statistics of a batch mean nothing at 1 to 16 images, and those
   of one image cost passes that no runtime folds. Instead the first weights keep the variance
@@ -9,6 +9,9 @@ Sandler et al. 2018, section 3, with four choices for training on a board and an
 - ReLU6 bounds what int8 must hold, and is a clip on every runtime.
 - the stem's patches do not overlap, so it is a matrix product, as are the 1x1 convolutions on maps
   that keep channels last. The depthwise 3x3 is the one true convolution.
+- a token is pooled in two steps: each row and each column to its mean, then projected, clipped and
+  averaged. The mean of all positions at once is no more than C numbers, too few at shallow exits;
+  projecting every position, as the last layer of MobileNetV2 does, would cost as much as a block.
 - modulation: the token is no part of the map, so Ree's output returns as a bias of each channel,
   through a small matrix of the block it enters, zero at the start: an unmodulated network is the
   point from which modulation is learned. Detached, only that matrix learns from what it changes.
@@ -44,10 +47,11 @@ def block(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:
 
 
 def feature(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:  # noqa: ARG001
-    """The token [B, 1, D] of block `index`: its map, averaged over positions and projected."""
+    """The token [B, 1, D] of block `index`: rows and columns of its map, projected and averaged."""
     prefix = f"features.{index}."
-    pooled = x.mean((1, 2)).unsqueeze(1)  # [B, 1, C]
-    return F.linear(pooled, params[prefix + "weight"], params[prefix + "bias"])
+    weight, bias = params[prefix + "weight"], params[prefix + "bias"]
+    rows, columns = (relu6(F.linear(x.mean(axis), weight, bias)) for axis in (2, 1))  # [B, H|W, D]
+    return (rows.mean(1) + columns.mean(1)).unsqueeze(1)
 
 
 def modulated(

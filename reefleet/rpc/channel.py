@@ -12,6 +12,8 @@ from reefleet.rpc.limits import (
     MAX_MESSAGE_BYTES,
 )
 
+LOOKAHEAD_BYTES = 1 << 18
+
 MESSAGE_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -40,6 +42,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
     ("grpc.so_reuseport", 0),
+    # What waits for a thread waits at the sender, not in this process.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
 )
 
 

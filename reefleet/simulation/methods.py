@@ -108,6 +108,12 @@ def _fine_tune(network: Network, share: Share, settings: Settings) -> Objective:
     return exits_objective(recipe, share.depth, epochs, tuned)
 
 
+def _local(network: Network, share: Share, settings: Settings) -> Objective:
+    # As long as a client of a personal method trains in all: its rounds and the last stage.
+    epochs = share.epochs + settings.relax_epochs + settings.finetune_epochs
+    return exits_objective(Recipe("local", network, "sum"), share.depth, epochs, settings)
+
+
 def _rival(make: Callable[[Network, int, int, Settings], Objective]) -> tuple[Make, Make]:
     """Its rounds, and the same step once more at home, for clients that were never sampled too."""
 
@@ -154,7 +160,7 @@ METHODS: Mapping[str, Method] = {
     "fedavg": Method("heads", _exits("fedavg", "sum")),
     "fedavg-finetune": Method("heads", _exits("fedavg", "sum"), _fine_tune),
     "reefl-finetune": Method("ree", _exits("reefl", "best-exit"), _fine_tune),
-    "local": Method("heads", None, _exits("local", "sum")),
+    "local": Method("heads", None, _local),
     "quped": Method("ree", *_quped("quped"), "personal"),
     "lsq": Method("ree", *_quped("lsq"), "personal"),
     "parq": Method("ree", *_quped("parq"), "personal"),

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
 from reefleet.plan import CLIP, UPLOAD_CODECS, codec_stages
-from reefleet.wire.stages import Tensors, stages_of
+from reefleet.wire.packed import PackedBytes
+from reefleet.wire.stages import Clip, Tensors, stages_of
 from reefleet.wire.tensors import (
     EncodedTensor,
     Float32Tensor,
@@ -28,7 +29,7 @@ from reefleet.wire.tensors import (
 
 KNOWN = (CLIP, *UPLOAD_CODECS)
 
-__all__ = ["KNOWN", "agreed", "decode_update", "encode", "encode_update"]
+__all__ = ["KNOWN", "agreed", "decode_update", "encode", "encode_update", "length_of"]
 
 
 def agreed(wanted: str, known: Collection[str]) -> str:
@@ -90,14 +91,7 @@ def decode_update(
     Raises TensorMismatch naming an unknown, missing or misshapen tensor, NonFiniteValues, or
     another WireError where the bytes break the format or are not what the codec gives.
     """
-    found = read_shapes(data)
-    for name in sorted(found.keys() ^ expected.keys()):
-        msg = f"tensor {name!r} is {'missing' if name in expected else 'unknown'}"
-        raise TensorMismatch(msg)
-    for name, shape in expected.items():
-        if found[name] != tuple(shape):
-            msg = f"tensor {name!r} has shape {found[name]}, expected {tuple(shape)}"
-            raise TensorMismatch(msg)
+    _require_shapes(read_shapes(data), expected)
     # No coding takes more than a float32 scale and a float32 value for each value.
     bound = sum(8 * math.prod(shape) for shape in expected.values())
     tensors: Tensors = unpack_tensors(data, bound)
@@ -111,6 +105,27 @@ def decode_update(
     for stage in reversed(stages[:-1]):
         tensors = stage.decode(tensors)
     return {name: tensor.decode() for name, tensor in tensors.items()}
+
+
+def length_of(data: bytes, expected: Mapping[str, Shape], codec: str) -> float:
+    """The norm of a coded update, decoded a tensor at a time; raises as `decode_update`."""
+    _require_shapes(read_shapes(data), expected)
+    packed = PackedBytes(data, expected)
+    length = math.sqrt(sum(float(np.vdot(value, value)) for value in packed.values()))
+    for stage in stages_of(codec):
+        if isinstance(stage, Clip):
+            stage.require(length)
+    return length
+
+
+def _require_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
+    for name in sorted(found.keys() ^ expected.keys()):
+        msg = f"tensor {name!r} is {'missing' if name in expected else 'unknown'}"
+        raise TensorMismatch(msg)
+    for name, shape in expected.items():
+        if found[name] != tuple(shape):
+            msg = f"tensor {name!r} has shape {found[name]}, expected {tuple(shape)}"
+            raise TensorMismatch(msg)
 
 
 def _with_residual(

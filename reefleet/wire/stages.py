@@ -67,10 +67,14 @@ class Clip:
 
     def decode(self, tensors: Tensors) -> Tensors:
         """Leave them as they are; raises WireError where they are longer than coding explains."""
-        if not (length := _norm(tensors)) <= self.bound * CODING_SLACK:
+        self.require(_norm(tensors))
+        return tensors
+
+    def require(self, length: float) -> None:
+        """Raise WireError where an update of this norm was not clipped."""
+        if not length <= self.bound * CODING_SLACK:
             msg = f"the update should have been clipped to {self.bound:g}, its norm is {length:.4g}"
             raise WireError(msg)
-        return tensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class Desk:
         self.pulse = Pulse(MEMBERS.__contains__)
         self.present: list[str] = []
         self.line = Line()
-        ears = Ears(self.pulse, self.present.append, Clock(lambda: 1000.0, lambda: 0.0))
+        self.ticks = 0.0
+        ears = Ears(self.pulse, self.present.append, Clock(lambda: 1000.0, lambda: self.ticks))
         self.made = Announcer(Mqtt(port=1), Identity(b"", b"", b""), ears)
         self.made._client = self.line  # type: ignore[assignment]
         self.connect()
@@ -62,20 +63,34 @@ def desk() -> Desk:
 
 
 def test_each_device_is_woken_once_for_each_piece_of_work(desk: Desk) -> None:
-    desk.made.wake([("lease-1", "a"), ("lease-2", "b")])
-    desk.made.wake([("lease-1", "a"), ("lease-2", "b")])
-    desk.made.wake([("lease-2", "b"), ("lease-3", "a")])
+    desk.made.wake(lambda: [("lease-1", "a"), ("lease-2", "b")])
+    desk.made.wake(lambda: [("lease-1", "a"), ("lease-2", "b")])
+    desk.made.wake(lambda: [("lease-2", "b"), ("lease-3", "a")])
     woken = [name for name, _ in desk.line.sent]
     assert sorted(woken[:2]) == [topic("a", vitals.WAKE), topic("b", vitals.WAKE)]
     assert woken[2:] == [topic("a", vitals.WAKE)]
 
 
 def test_after_a_lost_connection_open_work_is_told_again(desk: Desk) -> None:
-    desk.made.wake([("lease-1", "a")])
+    desk.made.wake(lambda: [("lease-1", "a")])
     desk.made._on_disconnect(desk.line, None, None, "gone", None)  # type: ignore[arg-type]
-    desk.made.wake([("lease-1", "a")])
+    desk.made.wake(lambda: [("lease-1", "a")])
     desk.connect()
-    desk.made.wake([("lease-1", "a")])
+    desk.made.wake(lambda: [("lease-1", "a")])
+    assert len(desk.line.sent) == 2
+
+
+def test_a_look_that_takes_long_is_not_taken_again_at_once(desk: Desk) -> None:
+    def slow() -> list[tuple[str, str]]:
+        desk.ticks += 2.0
+        return [(f"lease-{desk.ticks}", "a")]
+
+    desk.made.wake(slow)
+    desk.ticks += 19.0
+    desk.made.wake(slow)
+    assert len(desk.line.sent) == 1
+    desk.ticks += 1.0
+    desk.made.wake(slow)
     assert len(desk.line.sent) == 2
 
 

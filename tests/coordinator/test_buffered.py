@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ def test_whoever_asks_gets_work_and_the_same_until_it_is_done(run: Any, delta: A
     again = run.work("a")
     assert again.lease != work.lease
     assert (again.round, again.base_version) == (1, 0)
+
+
+def test_two_questions_at_once_get_one_piece_of_work(run: Any) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run.rounds.next_task, ["a"] * 12))
+    assert {work.lease for work in found} == {run.work("a").lease}
+    assert len(run.store.assignments(r.FEDERATE, 1)) == 1
 
 
 def test_each_full_buffer_makes_a_version(run: Any, delta: Any) -> None:

@@ -16,7 +16,7 @@ from devices import catalog
 from devices.capability import capability_of
 from devices.profile import DeviceProfile
 from reefleet.errors import ConfigError, NoFeasiblePlan, UnknownBoard
-from reefleet.model import ModelSpec, packed_bytes, quantized_tensors
+from reefleet.model import ConvGeometry, ModelSpec, packed_bytes, quantized_tensors
 from reefleet.plan import SubmodelPlan
 
 DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
@@ -187,6 +187,14 @@ def test_room_for_more_than_a_uniform_width_gives_mixed_bits_that_expect_more() 
 def test_without_a_measurement_of_the_tensors_all_have_the_same_bits() -> None:
     plan = plan_for(a_profile("rpi-zero2w"), DIGITS, SMALL)
     assert plan.layer_bits == ()
+
+
+def test_a_convolutional_model_is_planned_like_any_other() -> None:
+    conv = ConvGeometry(16, (16, 24, 32, 32), (1, 2, 2, 1))
+    model = ModelSpec(32, 2, 1, 64, 1, 4, 10, (2, 4), conv=conv)
+    slow = plan_for(a_profile("rpi-zero2w"), model, Budget(latency_ms=3.0))
+    fast = plan_for(a_profile("rpi-5"), model, Budget(latency_ms=3.0))
+    assert (slow.exit_depth, fast.exit_depth) == (2, 4)
 
 
 def test_a_full_disk_is_a_bound_of_its_own() -> None:

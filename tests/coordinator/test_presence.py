@@ -101,3 +101,11 @@ def test_an_idle_device_calls_often_enough_to_stay_present(a_run: MakeRun) -> No
     presence.wait_ms("d0", POLL_MS)
     run.time.pass_s(1e6)
     assert presence.wait_ms("d0", POLL_MS) < 1000 * run.policy.presence_s / 2
+
+
+def test_a_device_that_comes_is_written_down_at_once(a_run: MakeRun) -> None:
+    run = a_run(2)
+    run.presence.write()
+    run.add_device("late")
+    run.presence.write_if_due()
+    assert run.store.device("late").last_seen_at == run.time.now

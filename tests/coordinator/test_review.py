@@ -100,6 +100,18 @@ def test_a_device_that_ran_out_of_memory_gets_a_plan_of_less(a_run: Callable[...
     assert planning.peaks["a"] < before
 
 
+def test_a_device_that_nobody_can_judge_keeps_its_plan_and_stops_nothing(
+    a_run: Callable[..., Any],
+) -> None:
+    run = begin(a_run)
+    review, planning = a_review(run)
+    plan, key = run.store.device("a").plan, run.store.device("a").bundle_key
+    run.store.set_plan("a", {"board": "", "of a newer program": 1}, plan, "test", key)
+    late_round(run)
+    review.catch_up()
+    assert [name for name, _ in planning.changes] == ["b"]
+
+
 def test_a_round_is_looked_at_once(a_run: Callable[..., Any]) -> None:
     run = begin(a_run)
     review, planning = a_review(run)

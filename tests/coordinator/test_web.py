@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from coordinator import records as r
 from coordinator.config import CoordinatorConfig, Web
 from coordinator.pulse import Pulse
-from coordinator.web import open_page
+from coordinator.web import open_page, view
 from coordinator.web.login import LOGIN_S
 from coordinator.web.view import Sources
 from reefleet.rpc.identity import create_authority, issue_server
@@ -84,6 +85,7 @@ def serve() -> Iterator[Callable[..., Browser]]:
         host: str = "127.0.0.1",
         names: tuple[str, ...] = (),
         trouble: Callable[[], str] = str,
+        barriers: Mapping[str, str] = MappingProxyType({}),
     ) -> Browser:
         authority = create_authority("barn")
         pair = issue_server(*authority, ["127.0.0.1"])
@@ -91,7 +93,14 @@ def serve() -> Iterator[Callable[..., Browser]]:
             fleet="barn & co", rounds=run.policy, web=Web(host=host, port=0, names=names)
         )
         pulse = Pulse(run.store.is_member)
-        sources = Sources(run.store, run.time.clock(), run.presence, pulse, trouble)
+        sources = Sources(
+            run.store,
+            run.time.clock(),
+            run.presence,
+            pulse,
+            trouble,
+            lambda d: barriers.get(d.device_id, ""),
+        )
         port, stop = open_page(sources, config, TOKEN, pair)
         stops.append(stop)
         trust = ssl.create_default_context(cadata=authority[0].decode())
@@ -140,6 +149,12 @@ def test_every_page_shows_the_run(worked: Run, serve: Callable[..., Browser]) ->
 def test_a_run_that_does_not_go_on_says_why(worked: Run, serve: Callable[..., Browser]) -> None:
     browser = serve(worked, trouble=lambda: "the disk is full")
     assert "the disk is full" in browser.get("/").text
+
+
+def test_what_keeps_a_device_from_work_is_said(worked: Run, serve: Callable[..., Browser]) -> None:
+    browser = serve(worked, barriers={"a": "battery at 10 %, below 20 %"})
+    assert "No work now:</strong> battery at 10 %" in browser.get("/devices/a").text
+    assert "No work now" not in browser.get("/devices/b").text
 
 
 def test_a_device_that_has_just_called_is_present(
@@ -248,10 +263,11 @@ def test_an_empty_fleet_is_told_the_next_step(
 
 
 def test_devices_are_found_by_name_board_and_state(
-    a_run: MakeRun, serve: Callable[..., Browser]
+    a_run: MakeRun, serve: Callable[..., Browser], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(view, "DEVICES_A_PAGE", 10)
     run = a_run(total=3)
-    for number in range(120):
+    for number in range(24):
         run.add_device(f"shed-{number:03}")
     run.presence.write()
     run.store.revoke("shed-007", run.time.now)
@@ -265,14 +281,14 @@ def test_devices_are_found_by_name_board_and_state(
         text = browser.get(f"/devices?{urlencode(asked)}").text
         return re.findall(r'class="name" href="/devices/([^"]+)"', text)
 
-    assert len(names()) == 50
-    assert names(page=3) == [f"shed-{number:03}" for number in range(100, 120)]
+    assert len(names()) == 10
+    assert names(page=3) == [f"shed-{number:03}" for number in range(20, 24)]
     assert names(page=99) == names(page=3)
-    assert names(q="SHED-11") == [f"shed-{number}" for number in range(110, 120)]
+    assert names(q="SHED-01") == [f"shed-{number:03}" for number in range(10, 20)]
     assert names(q="rpi-5") == ["shed-008"]
     assert names(q="%") == names(q="_") == []
     assert names(state="revoked") == ["shed-007"]
-    assert len(names(state="present", page=3)) == 19
+    assert len(names(state="present", page=3)) == 3
     run.time.pass_s(3600)
     assert names(state="present") == []
     assert "3 of 3" in browser.get("/devices?state=away&page=3").text

@@ -11,8 +11,9 @@ from devices import catalog, cost
 from devices.capability import capability_of
 from devices.cost import Estimate, Rates
 from devices.speed import Speed, step_features, step_ms
-from reefleet.model import ConvGeometry, ModelSpec
+from reefleet.model import ConvGeometry, ModelSpec, tensor_shapes
 from reefleet.plan import TRAINED_SETS, UPLOAD_CODECS
+from reefleet.wire.codecs import encode_update
 
 DEIT_TINY = ModelSpec(224, 16, 3, 192, 3, 12, 100, (3, 6, 9, 12))
 DIGITS = ModelSpec(8, 2, 1, 64, 4, 6, 10, (2, 4, 6))
@@ -122,6 +123,15 @@ def test_training_fewer_tensors_costs_less_of_everything(trained: str) -> None:
         [cost.update_bytes(model, 12, "int8", s) for s in (trained, "full")],
     ):
         assert costs[0] < costs[1]
+
+
+@pytest.mark.parametrize("codec", UPLOAD_CODECS)
+def test_bytes_on_the_wire_are_those_of_a_coded_update(codec: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(DIGITS, 6)
+    delta = {n: (0.01 * rng.standard_normal(s)).astype(np.float32) for n, s in shapes.items()}
+    sent = len(encode_update(delta, codec, {})[0])
+    assert cost.update_bytes(DIGITS, 6, codec) == pytest.approx(sent, rel=0.1)
 
 
 def test_a_convolutional_model_has_every_cost() -> None:

@@ -297,6 +297,7 @@ class FakeCoordinator:
     bytes_down: int = 0
     bytes_up: int = 0
     fetched: list[tuple[str, int]] = field(default_factory=list)
+    abandoned: list[tuple[str, str]] = field(default_factory=list)
     held: bytes = b""
     commits: list[tuple[str, str, int, DeviceMetrics]] = field(default_factory=list)
     reports: list[tuple[str, DeviceMetrics, EarlyExitReport]] = field(default_factory=list)
@@ -340,6 +341,9 @@ class FakeCoordinator:
         self.commits.append((lease, update.sha256, samples, metrics))
         self.held = b""
         return repeated
+
+    def abandon(self, lease: str, cause: str) -> None:
+        self.abandoned.append((lease, cause))
 
     def report_personal(self, lease: str, metrics: Any, early_exit: Any) -> None:
         self.reports.append((lease, metrics, early_exit))

@@ -10,10 +10,13 @@ import pytest
 
 from devices.profile import DeviceProfile
 from edge_client.agent import Agent
+from edge_client.attempt import Attempts
+from edge_client.client import Client
 from edge_client.federate import federate
+from edge_client.outbox import Entry
 from edge_client.stopping import StopFlag, Stopped
-from edge_client.task import PERSONALIZE, Wait
-from reefleet.errors import ChecksumMismatch, NotEnrolled, Rejected, TlsFailure
+from edge_client.task import PERSONALIZE, Task, Wait
+from reefleet.errors import ChecksumMismatch, NotEnrolled, OutOfMemory, Rejected, TlsFailure
 
 PROFILE = DeviceProfile("rpi-4b")
 
@@ -153,6 +156,37 @@ def test_a_device_that_is_not_wanted_ends(
     coordinator.next_task = refuse
     with pytest.raises(type(error)):
         Agent(kit.a_client(tmp_path, coordinator), PROFILE, flag).run()
+
+
+def test_work_that_the_memory_is_too_small_for_is_given_up(
+    kit: SimpleNamespace, tmp_path: Path, flag: QuietFlag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator, task = kit.a_coordinator()
+    coordinator.tasks = [task, replace(task, lease="lease-2", round=2)]
+    work = [OutOfMemory("the graph train.onnx failed to run"), None]
+
+    def done(client: Client, task: Task) -> Entry:
+        if error := work.pop(0):
+            raise error
+        return federate(client, task)
+
+    monkeypatch.setattr("edge_client.agent.federate", done)
+    client = kit.a_client(tmp_path, coordinator)
+    Agent(client, PROFILE, flag).run()
+    assert coordinator.abandoned == [(task.lease, "memory")]
+    assert [commit[0] for commit in coordinator.commits] == ["lease-2"]
+    assert client.attempts.verdict() is None
+
+
+def test_a_client_that_was_killed_for_memory_gives_that_work_up_when_it_is_back(
+    kit: SimpleNamespace, tmp_path: Path, flag: QuietFlag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Attempts, "verdict", lambda _: ("lease-0", "memory"))
+    coordinator, task = kit.a_coordinator()
+    coordinator.tasks = [task]
+    Agent(kit.a_client(tmp_path, coordinator), PROFILE, flag).run()
+    assert coordinator.abandoned == [("lease-0", "memory")]
+    assert len(coordinator.commits) == 1
 
 
 def test_a_stop_between_two_steps_ends_cleanly(kit: SimpleNamespace, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_client.delivery import deliver
-from edge_client.federate import federate
+from edge_client.federate import federate, training_s
 from edge_client.stopping import Stopped
 from reefleet.errors import (
     ChecksumMismatch,
@@ -205,6 +205,24 @@ def test_what_is_done_when_time_runs_out_is_pushed_and_counts_for_as_much_less(
     (whole, steps, asked), (part, one, same) = samples
     assert (whole, steps) == (60, asked)
     assert (part, one, same) == (max(1, 60 // asked), 1, asked)
+
+
+def test_the_plan_s_local_steps_end_a_round_without_another_bundle(
+    kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    coordinator, task = kit.a_coordinator()
+    client = kit.a_client(tmp_path, coordinator)
+    short = replace(task, plan=replace(task.plan, local_steps=2))
+    assert federate(client, short).metrics.steps == 2
+
+
+@pytest.mark.parametrize(
+    ("fetched_s", "passed_s", "left_s"), [(0, 0, 85), (5, 10, 75), (20, 25, 35), (60, 70, -20)]
+)
+def test_time_is_kept_for_pushing_the_more_the_slower_the_link(
+    fetched_s: float, passed_s: float, left_s: float
+) -> None:
+    assert training_s(100.0, fetched_s, passed_s) == pytest.approx(left_s)
 
 
 def test_another_turn_in_the_same_round_trains_on_another_order(

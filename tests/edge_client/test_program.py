@@ -84,6 +84,22 @@ def test_schedules_see_their_place_in_the_whole_run(kit: SimpleNamespace) -> Non
     assert seen[-1] > 0.1
 
 
+def test_a_limit_of_steps_ends_the_training_early_with_its_schedule_done(
+    kit: SimpleNamespace,
+) -> None:
+    resident = a_resident(kit)
+    seen: list[float] = []
+    step = resident.step
+    resident.step = lambda scalars: (seen.append(scalars["rate"]), step(scalars))[1]  # type: ignore[method-assign]
+    for most, done in ((4, 4), (2, 2), (99, 9), (0, 9)):
+        seen.clear()
+        trained = train(resident, replace(a_lesson(kit), most_steps=most), lambda: None)
+        assert trained.steps == trained.asked == len(seen) == done
+        assert seen[0] == pytest.approx(0.5)
+        assert seen[-1] == pytest.approx(0.5 + (0.1 - 0.5) * (done - 1) / done)
+        assert np.isfinite(trained.loss)
+
+
 def test_another_seed_shuffles_otherwise(kit: SimpleNamespace) -> None:
     ends = []
     for seed in (1, 1, 2):

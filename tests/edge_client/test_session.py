@@ -16,7 +16,13 @@ from edge_client.config import Deadlines
 from edge_client.session import BELIEVED_AFTER_S, REFUSED_PAUSE_S, Link, Patience, Session
 from edge_client.stopping import Stopped
 from edge_client.task import FEDERATE, Artifact, Finished, Task, Wait
-from reefleet.errors import CoordinatorUnavailable, Rejected, TlsFailure, WireError
+from reefleet.errors import (
+    CoordinatorUnavailable,
+    Rejected,
+    StoreFull,
+    TlsFailure,
+    WireError,
+)
 from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.retry import Retry
 from reefleet.rpc import identity, status
@@ -204,6 +210,21 @@ def test_a_busy_coordinator_is_asked_again(line: SimpleNamespace) -> None:
     line.fleet.answers["NextTask"] = lambda _: answers.pop(0)
     assert isinstance(line.session.next_task(), Task)
     assert line.session.link is Link.UP
+
+
+def test_a_full_coordinator_is_asked_again_when_it_said(authority: tuple[bytes, bytes]) -> None:
+    fleet, waits = Fleet(), []
+    full = StoreFull("no room")
+    full.retry_after_s = 7.0
+    answers = [full, fleet_pb2.OpenUpdateResponse(offset=3)]
+    fleet.answers["OpenUpdate"] = lambda _: answers.pop(0)
+    with (
+        serving(fleet, authority) as port,
+        connected(port, a_device(authority), waits.append) as session,
+    ):
+        assert session.open_update("lease", Artifact(DIGEST, 9)) == 3
+        assert session.link is Link.UP
+    assert waits == [7.0]
 
 
 def test_a_coordinator_that_comes_back_is_found(authority: tuple[bytes, bytes]) -> None:

@@ -82,7 +82,8 @@ def kill_before_the_last_answer_leaves(opened: Round) -> None:
     sent = device.send(task, data)
 
     def kill(way: Way, size: int) -> int:
-        if way is Way.UP:
+        durable = {update.device_id for update in opened.site.updates()}
+        if way is Way.UP or "c" not in durable:
             return size
         opened.site.coordinator.kill()
         return 0

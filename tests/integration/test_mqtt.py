@@ -67,9 +67,7 @@ def listen(observer: Peer) -> None:
         assert observer.subscribe(topic("+", kind))
 
 
-def test_presence_telemetry_last_will_and_wake_ups(
-    place: Place, watch: Callable[[], Any]
-) -> None:
+def test_presence_telemetry_last_will_and_wake_ups(place: Place, watch: Callable[[], Any]) -> None:
     place.broker.start()
     first, second = place.site.client("a"), place.site.client("b")
     with watch() as observer:

@@ -61,8 +61,9 @@ def test_blocks_are_inverted_residuals() -> None:
         found = conv.block(params, SPEC, index, found)
         assert found.shape == (3, *state_shape(SPEC, index + 1))
         torch.testing.assert_close(found.permute(0, 3, 1, 2), x)
-        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)
-        token = pooled @ params[f"features.{index}.weight"].T + params[f"features.{index}.bias"]
+        project = a_convolution(params, f"features.{index}", nn.Conv2d(after, 16, 1))
+        rows, columns = (F.adaptive_avg_pool2d(x, size) for size in ((None, 1), (1, None)))
+        token = sum(act(project(part)).mean((2, 3)) for part in (rows, columns))
         torch.testing.assert_close(conv.feature(params, SPEC, index, found)[:, 0], token)
         before = after
 

@@ -97,6 +97,17 @@ def test_every_extra_is_there(metadata: Message) -> None:
         "coordinator",
         "export",
         "tflite",
+        "mqtt",
+        "postgresql",
+        "ray",
+        "tracing",
         "all",
         "dev",
     }
+
+
+@pytest.mark.parametrize("folder", ["static", "templates"])
+def test_the_pages_files_travel_with_it(wheel: zipfile.ZipFile, folder: str) -> None:
+    here = {file.name for file in (ROOT / "coordinator/web" / folder).iterdir()}
+    there = {name for name in wheel.namelist() if name.startswith(f"coordinator/web/{folder}/")}
+    assert {name.rpartition("/")[2] for name in there} == here

@@ -64,7 +64,7 @@ def test_maps_shrink_by_the_strides_and_round_up() -> None:
 def test_a_convolutional_block_costs_what_its_layers_multiply() -> None:
     spec = replace(CONV, exits=(1, 2, 3, 4))
     block = 49 * 20 * 8 * 32 + 25 * 10 * 32 * (9 + 12)
-    token = 12 * 32 + 8 * 32  # to the token, and back from the one before
+    token = (25 + 10) * 12 * 32 + 8 * 32  # rows and columns to the token, and one given back
     ree = 3 * 32 * (4 * 16 + 2 * 43) + 2 * 3**2 * 16
     head = 32 * 10
     difference = model.forward_macs(spec, 2) - model.forward_macs(spec, 1)

@@ -29,9 +29,9 @@ class Settings:
     rate: float = 0.012
     rate_end: float = 0.003
     momentum: float = 0.0
-    personal_rate: float = 0.012
-    personal_rate_end: float = 0.008
-    finetune_rate: float = 0.01
+    personal_rate: float = 0.006  # its two losses add up
+    personal_rate_end: float = 0.004
+    finetune_rate: float = 0.005
     distillation: float = 1.0  # peak weight of the KL from the best exit
     mutual: float = 0.5  # QuPeD's lambda_p: share of distillation from the shared model
     temperature: float = 2.0

@@ -16,7 +16,6 @@ from torch import Tensor
 from reefleet.learning.distillation import cross_entropy
 from reefleet.learning.network import Network
 from reefleet.learning.objectives.books import (
-    BITS_FLOAT,
     Widths,
     book_scalars,
     book_state,
@@ -40,8 +39,6 @@ from reefleet.learning.objectives.objective import (
 from reefleet.learning.vit import Params
 from reefleet.model import ModelSpec
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
-
-__all__ = ["BITS_FLOAT", "Widths", "personal_scalars", "personal_state", "personal_step", "quped"]
 
 PERSONAL = "personal"
 Loss = Callable[[Tensor], Tensor]
