@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from coordinator import records as r
+from coordinator.memory import give_back
 from coordinator.round_policy import RoundPolicy
 from coordinator.versions import Model, Versions
 from reefleet.aggregation.krum import Krum
@@ -67,6 +68,7 @@ def _mean(versions: Versions, model: Model, updates: list[tuple[r.Update, float]
         packed = PackedBytes(data, versions.expected(update), scale)
         state = rule.fold(state, packed, float(update.samples))
         del data, packed
+    give_back()  # before the sums become moves
     return rule.moves(state)
 
 

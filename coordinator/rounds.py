@@ -22,6 +22,7 @@ from coordinator.deadline import Deadline
 from coordinator.faults import point
 from coordinator.folding import Folded, fold
 from coordinator.gate import Gate
+from coordinator.memory import give_back
 from coordinator.sampling import cohort
 from coordinator.store import Store
 from coordinator.tracing import span
@@ -152,6 +153,7 @@ class Rounds:
         point("round.stop.committed")
 
     def _close(self, current: r.Round) -> None:
+        give_back()  # of the uploads, before models take its place
         # No update can be accepted any more, so what is folded is all that was acknowledged.
         with span("fold"):
             updates = self._store.updates(current.number)

@@ -23,6 +23,7 @@ from coordinator.folder import Folder, renew_operator, web_token
 from coordinator.garbage import Garbage
 from coordinator.gate import ANYBODY, Gate
 from coordinator.listeners import Keys, Listeners, Ports
+from coordinator.memory import give_back
 from coordinator.planner import AccuracyTable, read_table
 from coordinator.planning import Planning
 from coordinator.presence import Presence
@@ -230,6 +231,8 @@ class Coordinator:
                 seed = self._config.model.seed
                 model = checkpoint.completed(self._first_model(contract), versions.spec, seed)
                 pretraining.publish(versions, model, self._clock.wall())
+                del model
+                give_back()
                 logger.info("First version published")
             except Exception as error:  # noqa: BLE001  # without a first version nothing can run
                 if not self._stopped.is_set():

@@ -11,6 +11,8 @@ from reefleet.errors import PayloadTooLarge, TruncatedPayload, WireError
 from reefleet.rpc.limits import CHUNK_BYTES
 
 OWNER = "download"
+# The coordinator holds a chunk of every device that is sending at once.
+SENT_BYTES = CHUNK_BYTES // 2
 
 
 class Source(Protocol):
@@ -71,7 +73,7 @@ def upload(
     while offset < update.size_bytes:
         check()
         _require_offset(offset, 0, update)
-        chunk = data[offset : offset + CHUNK_BYTES]
+        chunk = data[offset : offset + SENT_BYTES]
         held = sink.put_chunk(lease, update.sha256, offset, chunk)
         _require_offset(held, offset + 1, update)
         offset = held

@@ -57,8 +57,6 @@ DEIT_TINY = ModelSpec(
     exits=(2, 4, 6, 8, 10, 12),
 )
 
-RUNTIMES = ("onnxruntime-int8", "onnxruntime-float", "litert-int8")
-
 # Flags that set the budget field of the same name, with their unit.
 _BUDGET = {
     "latency_ms": ("X", "bound on one answer at full depth, in milliseconds"),
@@ -91,7 +89,8 @@ def add_parser(subparsers: Any) -> None:
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, dest=name, type=float, metavar=metavar, help=text)
     parser.add_argument("--trained", metavar="SETS", help="trained sets it may use, best first")
-    parser.add_argument("--runtime", choices=RUNTIMES, help="what answers (default: the first)")
+    runtimes = "onnxruntime-int8 (default), onnxruntime-float or litert-int8"
+    parser.add_argument("--runtime", metavar="NAME", help=f"what answers: {runtimes}")
     parser.add_argument(
         "--what-if",
         choices=("latency", "bytes", "packed", "memory"),
@@ -210,7 +209,7 @@ def _verdict_rows(decision: Decision) -> Iterator[tuple[str, ...]]:
         each = list(alike)
         for group in [[one] for one in each] if fits else [each]:
             high, low = group[0].bits, group[-1].bits
-            bits = f"{high:g}" if high == low else f"{low:g}-{high:g}"
+            bits = f"{high:.3g}" if high == low else f"{low:.3g}-{high:.3g}"
             best = f"{group[0].expected_accuracy:.4f}"
             said = "chosen" if fits and not group[0].reason else group[0].reason or reason
             yield (str(depth), bits, best, said if fits else f"refused: {said}")

@@ -36,7 +36,7 @@ def as_text(points: Sequence[Point], axis: Axis, board: str) -> str:
         if point.best or point.chosen:
             said = "chosen" if point.chosen else "" if point.fits else "refused"
             figures = (f"{point.accuracy:.4f}", f"{point.cost:.3g}")
-            cells.append((str(point.exit_depth), f"{point.bits:g}", *figures, said))
+            cells.append((str(point.exit_depth), f"{point.bits:.3g}", *figures, said))
     return "\n".join([*lines, LEGEND, "", *table(cells)])
 
 

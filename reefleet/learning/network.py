@@ -31,7 +31,6 @@ from reefleet.plan import TrainedSet
 from reefleet.wire.checkpoint import initial
 
 
-
 @dataclass(frozen=True, slots=True)
 class Network:
     """Ree over the backbone (`exits` = "ree") or plain heads ("heads"), with its trained set.

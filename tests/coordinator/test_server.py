@@ -467,3 +467,13 @@ def test_a_device_that_says_it_is_busy_gets_no_work(a_place: MakePlace) -> None:
     while not answer(idle=True).HasField("task"):
         assert time.monotonic() < end
         place.pause(0.01)
+
+
+def test_a_start_without_its_key_says_so_and_leaves_no_state(
+    tmp_path: Path, contract_file: Path
+) -> None:
+    folder = create(tmp_path / "keyless", "barn", contract_file, None)
+    folder.manifest_key.unlink()
+    with pytest.raises(MissingFile, match=r"manifest\.key"):
+        Coordinator(folder, CoordinatorConfig()).start()
+    assert not folder.state.exists()

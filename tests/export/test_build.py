@@ -163,7 +163,7 @@ def test_a_version_of_a_fleets_model_builds_as_its_checkpoint_does(
         assert result["packed_bytes"] == len((out / "weights.rft").read_bytes())
         (found,) = result["parity"]["onnx-packed"]
         assert set(found) == {"exit_depth", "relative_error", "agreement", "accuracy_change"}
-        assert abs(found["accuracy_change"]) <= 1 - found["agreement"]
+        assert abs(found["accuracy_change"]) <= 1 - found["agreement"] + 1e-9
         digests.append(sha256_hex((out / "weights.rft").read_bytes()))
     assert digests[0] == digests[1]
 

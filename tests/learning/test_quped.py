@@ -68,6 +68,20 @@ def test_every_quantizer_lowers_the_quantized_loss(
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("quantizer", ["quped", "lsq", "parq"])
+def test_every_quantizer_may_have_a_codebook_by_channel(
+    quantizer: Literal["quped", "lsq", "parq"],
+) -> None:
+    settings = replace(FAST, quantizer=quantizer, codebook="channel")
+    objective = quped(SPEC, 2, 2, settings)
+    first = first_state(objective, INITIAL, {})
+    last, losses = trained(objective, "relax", 30)
+    assert losses[-1] < 0.98 * losses[0]
+    for name in CODED:
+        assert (last[f"scales/{name}"] > 0).all()
+        assert not torch.equal(last[f"scales/{name}"], first[f"scales/{name}"])
+
+
 @pytest.mark.parametrize("codebook", ["tensor", "channel"])
 @pytest.mark.parametrize("centers", ["grid", "free"])
 def test_fine_tuning_trains_what_will_be_answered_with(

@@ -36,7 +36,8 @@ def modules_of(package: str) -> list[str]:
 
 def test_the_coordinator_loads_neither_compiler_nor_client() -> None:
     pytest.importorskip("sqlalchemy")
-    loaded = loaded_by(*modules_of("coordinator"))
+    scripts = {"coordinator.store.migrations.env"}  # Alembic runs it, and nobody can import it
+    loaded = loaded_by(*sorted(set(modules_of("coordinator")) - scripts))
     assert not loaded & {"torch", "onnx", "onnxruntime", "scipy", "export", "edge_client"}
 
 

@@ -63,12 +63,13 @@ def book_state(
 def book_scalars(settings: Settings) -> tuple[Scalar, ...]:
     """Schedules of the quantizer that the settings name."""
     rate = Scalar("center_rate", "constant", settings.center_rate)
+    of_rows = (rate,) if settings.codebook == "channel" else ()
     if settings.quantizer == "lsq":
-        return (rate,) if settings.codebook == "channel" else ()
+        return of_rows
     if settings.quantizer == "parq":
         # Over the rounds from no quantizer to a hard one, which the last stage keeps.
         hard = {"relax": 1.0, "finetune": 1.0}
-        return (Scalar("flatness", "linear", 0.0, 1.0, phases=hard),)
+        return (Scalar("flatness", "linear", 0.0, 1.0, phases=hard), *of_rows)
     full = {"relax": settings.proximal}
     return (
         Scalar("proximal", "linear", 0.0, settings.proximal, phases=full),
@@ -156,7 +157,8 @@ def _moved(
         columns = values.shape[0] // scale.shape[0]
         threshold = (threshold / scale).expand(-1, columns).reshape(-1)
     drawn, index = proximal_weights(values, centers, threshold)
-    shifted = centers - scalars["center_rate"] * slope
+    # Gaps narrow with the number of centers, and so must steps.
+    shifted = centers - scalars["center_rate"] * slope / (centers.shape[0] - 1)
     rule = _CENTER_RULES[settings.center_rule]
     return drawn, rule(shifted, drawn, index, scalars["center_pull"])
 
