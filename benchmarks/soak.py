@@ -150,7 +150,9 @@ def check(soak: Soak) -> dict[str, list[str]]:
     with site.store() as store:
         updates = store.updates()
         rounds = store.rounds()
-        needed = store.needed_blobs()
+        # What was announced and is still on its way is no blob yet.
+        coming = {found.sha256 for lease in store.open_leases() if (found := store.upload(lease))}
+        needed = store.needed_blobs() - coming
         versions = store.last_versions(ENDLESS)
     held = Counter((update.round, update.device_id) for update in updates)
     told = {
