@@ -18,7 +18,7 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@scripts/debian-packages
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 test-arm: $(STAMP)
 	@REEFLEET_ARM=1 $(BIN)/python -m pytest tests/export/test_arm.py $(ARGS)

@@ -61,9 +61,7 @@ def fitted(
     program = bundle.program(PERSONALIZE, client.config.threads, client.max_state_bytes)
     # A one-model plan has no personal model yet; whatever lies there is another run's.
     stored = client.personal.state(bundle.digest) if task.plan.models > 1 else {}
-    program.load(
-        personal.first_state(program.program, weights, stored, bundle.initial())
-    )
+    program.load(personal.first_state(program.program, weights, stored, bundle.initial()))
     seed = seed_of(client.device_id, task)
     lesson = Lesson(client.data.train, bundle.manifest.preprocessing, task.plan.bits, seed)
     trained = train(program, lesson, client.check)

@@ -37,7 +37,8 @@ SPEC = ModelSpec(
 CODED = quantized_tensors(SPEC, 1)
 INITIAL = {name: value.numpy() for name, value in init_params(SPEC, 3).items()}
 BATCH = 6
-TOLERANCE = 2e-5  # float32 sums in another order, over the steps of one test
+# The soft quantizer multiplies what float32 sums in another order differ by.
+TOLERANCE = 1e-4
 
 
 def a_plan(depth: int, bits: int, models: int) -> SubmodelPlan:

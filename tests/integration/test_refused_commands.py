@@ -193,7 +193,9 @@ def no_contract(folder: Path) -> None:
 def newer_state(folder: Path) -> None:
     with closing(sqlite3.connect(folder / "fleet/state.db")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
 
 
 @pytest.mark.parametrize(
