@@ -1,6 +1,6 @@
 """What a thousand idle devices cost the coordinator: processor and memory, over mutual TLS.
 
-    python -m benchmarks.idle --devices 1000 --settle 420 --measure 120
+    python -m benchmarks.idle --devices 1000 --settle 660 --measure 120
     python -m benchmarks.idle --clients 50        # real clients instead: what each of them takes
 
 The devices are light: each has its own certificate and connection and asks for work when it is told
@@ -26,6 +26,7 @@ import numpy as np
 from benchmarks.processes import family, peak_mib, resident_mib, share_mib, used_s, verdict
 from benchmarks.site import BOARD, DEIT_TI, Place, start
 from coordinator import records as r
+from coordinator.config import RoundPolicy
 from coordinator.planner import Budget, decide, default_table
 from coordinator.planner.explain import explained
 from coordinator.planner.options import options_of
@@ -120,7 +121,7 @@ def light(root: Path, options: argparse.Namespace) -> bool:
         time.sleep(options.settle)
         share, more = _share(server, options.measure), resident_mib(server) - alone_mib
         with place.store() as store:
-            present = store.device_counts(time.time() - 600.0).present
+            present = store.device_counts(time.time() - RoundPolicy().presence_s).present
     finally:
         stopped.set()
         place.close()
@@ -198,7 +199,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--devices", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=0, help="real clients instead")
-    parser.add_argument("--settle", type=float, default=420.0)
+    parser.add_argument("--settle", type=float, default=660.0)
     parser.add_argument("--measure", type=float, default=120.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -68,7 +68,7 @@ def lay_down(
         write_atomic(paths.certificate, certificate)
     write_atomic(paths.rules, rules(revoked).encode())
     port = config.mqtt.port or DEFAULT_PORT
-    write_atomic(paths.config, settings(Paths(root.resolve()), port).encode())
+    write_atomic(paths.config, settings(Paths(root.resolve()), port, config.mqtt.pid_file).encode())
     return paths
 
 
@@ -76,7 +76,7 @@ def rules(revoked: Sequence[str]) -> str:
     """The access rules. A revoked device may neither read nor write."""
     told = (vitals.PRESENCE, vitals.TELEMETRY)
     lines = [
-        "# Written by `reefleet coordinator mqtt-acl`; run it again after a revocation.",
+        "# Written by `reefleet coordinator mqtt-acl`; the coordinator renews it.",
         *(f"pattern write {vitals.topic('%u', kind)}" for kind in told),
         f"pattern read {vitals.topic('%u', vitals.WAKE)}",
         "",
@@ -89,9 +89,10 @@ def rules(revoked: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settings(paths: Paths, port: int) -> str:
+def settings(paths: Paths, port: int, pid_file: str = "") -> str:
     """The configuration; whoever shows no certificate of this fleet is not heard."""
-    return f"""\
+    return (
+        f"""\
 # Written by `reefleet coordinator mqtt-acl`. Start: mosquitto -c {paths.config}
 listener {port}
 cafile {paths.ca}
@@ -110,4 +111,7 @@ log_dest stderr
 log_type error
 log_type warning
 log_type notice
-"""
+{f"pid_file {pid_file}" if pid_file else ""}
+""".rstrip()
+        + "\n"
+    )

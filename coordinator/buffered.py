@@ -61,8 +61,8 @@ class BufferedRounds(Rounds):
         return work
 
     def _open(self, number: int) -> bool:
-        if self._gate.presence.most() < self._policy.min_devices:
-            return False  # without a look at the whole fleet, which may be large
+        if not self._gate.may_hold(self._policy.min_devices):
+            return False
         base = self._store.latest_version()
         ready = [device for device in self._store.ready() if self._gate.lets_in(device)]
         if base is None or len(ready) < self._policy.min_devices:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from coordinator.leash import leashed
 from reefleet.errors import ExportError
 
 _TAIL_BYTES = 4096
 
 
 class Children:
-    """The processes started here; none outlives `close`. Safe to use from many threads."""
+    """The processes started here; none outlives `close` or this process. Safe in many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class Children:
                 raise ExportError(msg)
             # A session of its own: an interrupt at the terminal is for the coordinator alone.
             process = subprocess.Popen(
-                list(command),
+                leashed(command),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -111,12 +111,14 @@ class Metrics:
 class Mqtt:
     """A broker for presence, telemetry and wake-ups; port 0 does without.
 
-    `host` is what devices and coordinator call it by; '' is the host that devices call the
-    coordinator by, and for the coordinator this machine.
+    Devices and coordinator call it `host`; '' is the coordinator's machine. Its access rules are
+    renewed in `files` ('': the folder's `mqtt`), and mosquitto is told by its `pid_file`.
     """
 
     host: str = ""
     port: int = within(0, 0, 65535)
+    files: str = ""
+    pid_file: str = ""
     telemetry_s: float = within(60.0, 1.0, 86400.0)
 
 
@@ -253,8 +255,8 @@ quorum = 0.8             # share of the cohort whose updates close a round
 deadline_s = 600.0       # a round closes then with what it has
 poll_ms = 1000           # how long an idle device waits before it asks again
 cohort = 0               # most devices in a round; 0 invites all
-presence_s = 600.0       # invite only devices that called so lately
-idle_calls_per_s = 5.0   # of all devices that stay idle; more of them wait longer
+presence_s = 900.0       # invite only devices that called so lately
+idle_calls_per_s = 3.0   # of all devices that stay idle; more of them wait longer
 over_selection = 0.0     # share of the cohort that is invited beyond it; the first ones count
 late = "refuse"          # updates after the close; "fold" counts them, shortened, in the next round
 mode = "sync"            # "async": work for whoever asks, a version for each `buffer` updates
@@ -322,6 +324,7 @@ port = 0                 # 0: off; deploy/ expects 9470
 [mqtt]                   # a broker for presence, telemetry and wake-ups; see docs/mqtt.md
 # host = "broker.example.org"   # else the coordinator's own
 port = 0                 # 0: none; `reefleet coordinator mqtt-acl` sets up 8883
+# files = "/etc/reefleet-mqtt"   # what that wrote; access rules are renewed there
 telemetry_s = 60.0       # between two reports of a device
 
 [web]                    # the built-in page: the fleet, its devices and rounds, in a browser

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,8 +21,8 @@ from coordinator.config import DeploymentPolicy
 from coordinator.presence import Presence
 from coordinator.store.deployments import UNDER_WAY
 from coordinator.versions import Versions
-from coordinator.work import work_for
-from reefleet.errors import InputError, Rejected
+from coordinator.work import batches, work_for
+from reefleet.errors import InputError, Rejected, WireError
 from reefleet.report import EarlyExitReport
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Deployments:
         self._policy = policy
         self._presence = presence
         self._clock = clock
+        self._deciding = threading.Lock()  # an operator and the scheduler take turns
 
     def deploy(self, version: int, share: float) -> r.Deployment:
         """Send a version to `share` of the devices first, then to all; 1.0 sends it to all at once.
@@ -55,6 +57,10 @@ class Deployments:
         Raises InputError for a share out of (0, 1] or a version that is not kept, Rejected where
         no device is ready.
         """
+        with self._deciding:
+            return self._deploy(version, share)
+
+    def _deploy(self, version: int, share: float) -> r.Deployment:
         if not 0 < share <= 1:
             msg = f"a share of {share:g} of the devices is not above 0 % and up to 100 %"
             raise InputError(msg)
@@ -81,24 +87,33 @@ class Deployments:
 
     def rollback(self) -> r.Deployment:
         """Send devices back to the version before; raises Rejected where there is none."""
-        latest = self._latest()
-        if latest is None:
-            msg = "nothing has been deployed, so there is nothing to go back to"
-            raise Rejected(msg)
-        return self._back(latest, "an operator's rollback")
+        with self._deciding:
+            latest = self._latest()
+            if latest is None:
+                msg = "nothing has been deployed, so there is nothing to go back to"
+                raise Rejected(msg)
+            return self._back(latest, "an operator's rollback")
 
     def advance(self) -> None:
         """Decide about canaries that have answered, and hand out work to who has none yet."""
-        latest = self._latest()
-        if latest is None or self._store.fact(r.PAUSED):
-            return
-        if latest.state == r.CANARY:
-            self._judge(latest)
-        elif latest.state in {r.ROLLING, r.DONE}:
-            self._hand_out(latest)
+        with self._deciding:
+            latest = self._latest()
+            if latest is None or self._store.fact(r.PAUSED):
+                return
+            if latest.state == r.CANARY:
+                self._judge(latest)
+            elif latest.state in {r.ROLLING, r.DONE}:
+                self._hand_out(latest)
 
     def take_report(self, device_id: str, lease: str, done: Outcome) -> None:
-        """Make a report durable; again changes nothing. Raises Rejected for work of others."""
+        """Make a report durable; again changes nothing.
+
+        Raises Rejected for work of others, WireError for an accuracy that is none.
+        """
+        for accuracy in (done.accuracy, done.accuracy_before):
+            if accuracy is not None and not 0 <= accuracy <= 1:
+                msg = f"an accuracy of {accuracy:g} is not between 0 and 1"
+                raise WireError(msg)
         work = self._store.assignment(lease)
         if work is None or work.device_id != device_id or work.kind != r.DEPLOY:
             msg = f"lease {lease[:64]!r} is not a deployment to this device"
@@ -148,26 +163,26 @@ class Deployments:
 
     def _judge(self, latest: r.Deployment) -> None:
         counts = self._store.deployment_counts(latest.number)
-        answered = counts.installed + counts.restored + counts.kept
+        answered = counts.taken + counts.kept
         is_due = self._clock.wall() - latest.started_at >= self._policy.canary_deadline_s
         if answered < counts.devices and not is_due:
             return
-        good = counts.installed + counts.restored
-        told = f"{good} of {counts.devices} canaries kept it"
+        told = f"{counts.taken} of {counts.devices} canaries kept it"
         facts = {"deployment": latest.number, "version": latest.version, "reason": told}
-        if good >= self._policy.pass_share * counts.devices - 1e-9:
+        if counts.taken >= self._policy.pass_share * counts.devices - 1e-9:
             self._store.move_deployment(latest.number, r.ROLLING, None, told)
             logger.warning("Canaries passed", extra=facts)
             return
         self._store.move_deployment(latest.number, r.HALTED, self._clock.wall(), told)
         logger.error("Deployment halted", extra=facts)
-        if latest.previous is not None and self._store.deployed_to(latest.number):
+        if latest.previous is not None and self._store.touched_by(latest.number):
             self._back(latest, told)
 
     def _back(self, latest: r.Deployment, reason: str) -> r.Deployment:
-        took = set(self._store.deployed_to(latest.number))
-        devices = [device for device in self._store.ready() if device.device_id in took]
-        if not devices and latest.state in UNDER_WAY:
+        touched = set(self._store.touched_by(latest.number))
+        devices = [device for device in self._store.ready() if device.device_id in touched]
+        nowhere = latest.previous is None and not self._store.deployment_counts(latest.number).taken
+        if latest.state in UNDER_WAY and (nowhere or not devices):
             self._store.move_deployment(latest.number, r.HALTED, self._clock.wall(), reason)
             logger.warning("Deployment halted", extra={"deployment": latest.number})
             return replace(latest, state=r.HALTED, reason=reason)
@@ -190,13 +205,11 @@ class Deployments:
         return self._begin(begun, devices)
 
     def _hand_out(self, latest: r.Deployment) -> None:
-        given = {work.device_id: work for work in self._store.assignments(r.DEPLOY, latest.number)}
-        for device in self._store.ready():
-            if not latest.is_rollback and device.device_id not in given:
-                work = self._work(device, latest)
-                self._store.add_assignment(work)
-                given[device.device_id] = work
-        if latest.state == r.ROLLING and all(work.state != r.OPEN for work in given.values()):
+        if not latest.is_rollback:
+            for devices in batches(self._store.ready_without(r.DEPLOY, latest.number)):
+                self._store.add_assignments([self._work(device, latest) for device in devices])
+        is_over = latest.state == r.ROLLING
+        if is_over and not self._store.has_open_work(r.DEPLOY, latest.number):
             self._store.move_deployment(latest.number, r.DONE, self._clock.wall(), latest.reason)
             logger.info("Deployment done", extra={"deployment": latest.number})
 

@@ -11,13 +11,12 @@ import math
 from dataclasses import dataclass
 
 from coordinator import records as r
-from coordinator.memory import give_back
 from coordinator.round_policy import RoundPolicy
 from coordinator.versions import Model, Versions
 from reefleet.aggregation.krum import Krum
 from reefleet.aggregation.mean import HolderMean
 from reefleet.aggregation.robust import TrimmedMean, median
-from reefleet.wire.packed import PackedBytes, PackedFile
+from reefleet.wire.packed import PackedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +39,8 @@ def fold(
     moves = _moves(versions, policy, model, list(zip(updates, scales, strict=True)))
     memory = versions.load_memory(current.base_version)
     moved, kept = policy.optimizer.step(model, moves, memory)
+    for update in updates:  # nobody reads them again
+        versions.blobs.set_aside(update.artifact.sha256)
     return Folded(moved, kept, len(updates))
 
 
@@ -51,11 +52,7 @@ def _moves(
     robust = _robust_rule(policy)
     gathered = robust.init(model)
     for update, scale in updates:
-        path = versions.blobs.path(update.artifact.sha256)
-        # Two devices may send equal bytes: a lease tells them apart.
-        key = f"{update.device_id} {update.artifact.sha256} {update.lease}"
-        opened = PackedFile(path, key, versions.expected(update), scale)
-        gathered = robust.fold(gathered, opened)
+        gathered = robust.fold(gathered, _opened(versions, update, scale))
     return robust.moves(gathered)
 
 
@@ -63,13 +60,16 @@ def _mean(versions: Versions, model: Model, updates: list[tuple[r.Update, float]
     rule = HolderMean()
     state = rule.init(model)
     for update, scale in updates:
-        # One tensor is decoded at a time, so that a round needs two models' memory and no more.
-        data = versions.blobs.read(update.artifact.sha256)
-        packed = PackedBytes(data, versions.expected(update), scale)
-        state = rule.fold(state, packed, float(update.samples))
-        del data, packed
-    give_back()  # before the sums become moves
+        # One tensor is read at a time, so that a round needs two models' memory and no more.
+        state = rule.fold(state, _opened(versions, update, scale), float(update.samples))
     return rule.moves(state)
+
+
+def _opened(versions: Versions, update: r.Update, scale: float) -> PackedFile:
+    path = versions.blobs.checked(update.artifact.sha256)
+    # Two devices may send equal bytes: a lease tells them apart.
+    key = f"{update.device_id} {update.artifact.sha256} {update.lease}"
+    return PackedFile(path, key, versions.expected(update), scale)
 
 
 def _robust_rule(policy: RoundPolicy) -> TrimmedMean | Krum:

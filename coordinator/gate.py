@@ -42,6 +42,11 @@ class Gate:
         """The device asks for work under these conditions."""
         self._told[device_id] = told
 
+    def may_hold(self, least: int) -> bool:
+        """Whether so many devices could get work now; no look at the fleet, which may be large."""
+        in_hours = is_within(self._eligibility.window, self._clock.wall())
+        return in_hours and self.presence.most() >= least
+
     def lets_in(self, device: r.Device) -> bool:
         """Whether the device is there and may have work now."""
         return self.presence.is_present(device.device_id) and not self.barrier(device)

@@ -23,6 +23,7 @@ from coordinator.rate import FailureLimit
 from coordinator.servicer import ArtifactService, EnrollmentService, FleetService, Rooms
 from coordinator.store import Store
 from coordinator.tracing import CallSpans
+from coordinator.transfers import MOST
 from reefleet.errors import ConfigError
 from reefleet.rpc.channel import SERVER_OPTIONS
 from reefleet.rpc.identity import issue_server
@@ -30,7 +31,7 @@ from reefleet.v1 import artifact_pb2_grpc, fleet_pb2_grpc, operator_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
-FLEET_THREADS = 8  # each holds a chunk and its copies
+FLEET_THREADS = MOST + 8
 ENROLLMENT_THREADS = 2
 MAX_CALLS = 512  # waiting ones included; more are told to come back
 STOP_GRACE_S = 5.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from coordinator import records as r
 from coordinator.clock import Clock
 from coordinator.config import CoordinatorConfig
 from coordinator.coverage import Coverage
+from coordinator.interception import wrapped
 from coordinator.pulse import Pulse
 from coordinator.store import Store
 
@@ -40,26 +42,21 @@ class CallMetrics(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap the handler of a call; unknown methods stay unknown."""
         handler = continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+        if handler is None:
+            return None
         method = details.method.rpartition("/")[2]
-        inner = handler.unary_unary
+        return wrapped(handler, lambda: self._counted(method))
 
-        def timed(request: Any, context: grpc.ServicerContext) -> Any:
-            begin = time.monotonic()
-            done = False
-            try:
-                answer = inner(request, context)
-                done = True
-                return answer
-            finally:
-                self._seconds.labels(method).observe(time.monotonic() - begin)
-                if not done:
-                    self._failed.labels(method).inc()
-
-        return grpc.unary_unary_rpc_method_handler(
-            timed, handler.request_deserializer, handler.response_serializer
-        )
+    @contextmanager
+    def _counted(self, method: str) -> Iterator[None]:
+        begin = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self._failed.labels(method).inc()
+            raise
+        finally:
+            self._seconds.labels(method).observe(time.monotonic() - begin)
 
 
 class FleetMetrics(Collector):

@@ -6,36 +6,27 @@ Answers are bounded: lists come in pages, so that ten thousand devices cost a fe
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
 
 import grpc
 
+from coordinator import answers
 from coordinator import records as r
 from coordinator.config import CoordinatorConfig
-from coordinator.pulse import Told
 from coordinator.registry import new_token
 from coordinator.servicer import Rooms, certificate_of
-from coordinator.status import doing_of, phase_of
-from coordinator.store.overview import RoundCounts, WorkDone
-from devices.profile import DeviceProfile
+from coordinator.status import phase_of
+from coordinator.store.overview import RoundCounts
 from reefleet.errors import InputError
-from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.rpc.status import refusals
-from reefleet.v1 import fleet_pb2, operator_pb2, operator_pb2_grpc, plan_pb2
-from reefleet.wire import convert
+from reefleet.v1 import operator_pb2, operator_pb2_grpc
 
 logger = logging.getLogger(__name__)
 
 PAGE = 1000  # well below the bound of a message
 SHOWN = 5  # rounds and refusals in the overview
-_KINDS = {
-    r.FEDERATE: fleet_pb2.TASK_KIND_FEDERATE,
-    r.PERSONALIZE: fleet_pb2.TASK_KIND_PERSONALIZE,
-    r.DEPLOY: fleet_pb2.TASK_KIND_DEPLOY,
-}
 
 
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
@@ -80,7 +71,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                     online=self._rooms.pulse.online(),
                 ),
                 rounds=self._summaries(latest),
-                refusals=_refusals(self._store.refusals_of("", SHOWN)),
+                refusals=answers.refusals_message(self._store.refusals_of("", SHOWN)),
                 at=now,
                 trouble=self._rooms.disk.trouble() or self._rooms.trouble(),
                 deployment=self._deployment(deployed[-1]) if deployed else None,
@@ -109,13 +100,13 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             report = self._store.report_of(device.device_id)
             return operator_pb2.GetDeviceResponse(
                 device=self._devices([device])[0],
-                profile=_profile(device.profile),
+                profile=answers.profile_message(device.profile),
                 why=device.plan.why if device.plan else (),
                 serial=device.serial,
-                refusals=_refusals(self._store.refusals_of(device.device_id, PAGE)),
-                personal=_metrics(report.metrics) if report else None,
-                early_exit=_early_exit(report.early_exit) if report else None,
-                vitals=_vitals(self._rooms.pulse.told(device.device_id)),
+                refusals=answers.refusals_message(self._store.refusals_of(device.device_id, PAGE)),
+                personal=answers.metrics_message(report.metrics) if report else None,
+                early_exit=answers.early_exit_message(report.early_exit) if report else None,
+                vitals=answers.vitals_message(self._rooms.pulse.told(device.device_id)),
             )
 
     def ListRounds(  # noqa: N802
@@ -164,7 +155,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             limit = min(request.page_size or PAGE, PAGE)
             work = self._store.work_page(request.round, request.device_id, request.after, limit + 1)
             return operator_pb2.ListWorkResponse(
-                work=[_work(one) for one in work[:limit]], more=len(work) > limit
+                work=[answers.work_message(one) for one in work[:limit]], more=len(work) > limit
             )
 
     def PauseRounds(  # noqa: N802
@@ -249,7 +240,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         doing = self._store.doing(first, last, personal_round)
         there = self._store.bundles_there([device.bundle_key for device in devices])
         return [
-            _device(device, doing.get(device.device_id, ""), device.bundle_key in there)
+            answers.device_message(
+                device,
+                doing.get(device.device_id, ""),
+                is_there=device.bundle_key in there,
+            )
             for device in devices
         ]
 
@@ -257,7 +252,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         if not rounds:
             return []
         counts = self._store.round_counts(rounds[0].number, rounds[-1].number)
-        return [_round(found, counts.get(found.number, RoundCounts())) for found in rounds]
+        return [
+            answers.round_message(found, counts.get(found.number, RoundCounts()))
+            for found in rounds
+        ]
 
 
 @contextmanager
@@ -266,87 +264,3 @@ def _operator(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[None]:
     with refusals(context):
         rooms.registry.operator(certificate_of(context))
         yield
-
-
-def _device(device: r.Device, doing: str, is_there: bool) -> operator_pb2.DeviceSummary:  # noqa: FBT001
-    return operator_pb2.DeviceSummary(
-        device_id=device.device_id,
-        doing=doing_of(device, doing, is_compiled=is_there),
-        board=str((device.profile or {}).get("board", "")),
-        plan=_bare_plan(device),
-        failure=device.failure,
-        enrolled_at=device.enrolled_at,
-        last_seen_at=device.last_seen_at,
-        revoked_at=device.revoked_at,
-        certificate_ends_at=device.certificate_ends_at,
-    )
-
-
-def _bare_plan(device: r.Device) -> plan_pb2.SubmodelPlan | None:
-    if device.plan is None:
-        return None
-    message = convert.plan_to_pb(device.plan)
-    del message.why[:]
-    return message
-
-
-def _round(found: r.Round, counts: RoundCounts) -> operator_pb2.RoundSummary:
-    return operator_pb2.RoundSummary(
-        number=found.number,
-        state=found.state,
-        reason=found.reason,
-        base_version=found.base_version,
-        result_version=found.result_version,
-        opened_at=found.opened_at,
-        deadline_at=found.deadline_at,
-        closed_at=found.closed_at,
-        cohort=counts.cohort,
-        needed=found.needed,
-        updates=counts.updates,
-        refused=counts.refused,
-        update_bytes=counts.update_bytes,
-        loss=counts.loss,
-    )
-
-
-def _work(work: WorkDone) -> operator_pb2.Work:
-    return operator_pb2.Work(
-        lease=work.lease,
-        kind=_KINDS[work.kind],
-        round=work.round,
-        device_id=work.device_id,
-        state=work.state,
-        reason=work.reason,
-        exit_depth=work.plan.exit_depth,
-        bits=work.plan.bits,
-        opened_at=work.opened_at,
-        accepted_at=work.accepted_at,
-        samples=work.samples,
-        update_bytes=work.update_bytes,
-        metrics=_metrics(work.metrics) if work.metrics else None,
-    )
-
-
-def _refusals(found: list[r.Refusal]) -> list[operator_pb2.Refusal]:
-    return [
-        operator_pb2.Refusal(round=one.round, device_id=one.device_id, reason=one.reason, at=one.at)
-        for one in found
-    ]
-
-
-def _profile(values: Mapping[str, Any] | None) -> plan_pb2.DeviceProfile | None:
-    return convert.profile_to_pb(DeviceProfile.from_json(values)) if values else None
-
-
-def _metrics(values: Mapping[str, Any]) -> fleet_pb2.DeviceMetrics:
-    return convert.metrics_to_pb(DeviceMetrics.from_json(values))
-
-
-def _vitals(told: Told | None) -> operator_pb2.Vitals | None:
-    if told is None:
-        return None
-    return operator_pb2.Vitals(online=told.is_online, told_at=told.at, **asdict(told.vitals))
-
-
-def _early_exit(values: Mapping[str, Any]) -> fleet_pb2.EarlyExitReport:
-    return convert.early_exit_to_pb(EarlyExitReport.from_json(values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from coordinator.bundles import Bundles
@@ -14,7 +15,7 @@ from coordinator.planner.explain import explained
 from coordinator.planner.hysteresis import place_of
 from coordinator.planner.options import Candidate, Options, options_of
 from coordinator.planner.solve import Decision
-from coordinator.records import Device
+from coordinator.records import Device, Planned
 from coordinator.store import Store
 from devices.capability import Capability, capability_of
 from devices.cost import train_steps
@@ -70,12 +71,11 @@ class Planning:
         except PlanError as error:
             self._store.set_failure(device.device_id, profile.to_json(), str(error))
             raise
-        self._keep(device.device_id, profile, plan, planned_for)
+        self._keep([(device, profile, plan)])
 
-    def change(self, device: Device, decision: Decision) -> None:
-        """Give a device that has reported another plan than it had."""
-        profile = profile_of(device)
-        self._keep(device.device_id, profile, explained(decision), self._dependencies(profile))
+    def change(self, changes: Sequence[tuple[Device, Decision]]) -> None:
+        """Give devices that have reported other plans than they had, all in one transaction."""
+        self._keep([(device, profile_of(device), explained(new)) for device, new in changes])
 
     def resume(self) -> None:
         """After a restart: see that every planned device gets its bundle, failed ones included."""
@@ -90,15 +90,17 @@ class Planning:
         for plan in keys:
             self._bundles.want(plan)
 
-    def _keep(
-        self, device_id: str, profile: DeviceProfile, plan: SubmodelPlan, planned_for: str
-    ) -> None:
-        plan = replace(plan, trained=self._trained)
-        facts = {"depth": plan.exit_depth, "bits": plan.bits, "codec": plan.codec}
-        logger.info("Device planned", extra=facts)
-        key = self._bundles.key(plan)
-        self._store.set_plan(device_id, profile.to_json(), plan, planned_for, key)
-        self._bundles.want(plan)
+    def _keep(self, planned: Sequence[tuple[Device, DeviceProfile, SubmodelPlan]]) -> None:
+        kept = []
+        for device, profile, bare in planned:
+            plan = replace(bare, trained=self._trained)
+            facts = {"depth": plan.exit_depth, "bits": plan.bits, "codec": plan.codec}
+            logger.info("Device planned", extra={"device": device.device_id, **facts})
+            depends, key = self._dependencies(profile), self._bundles.key(plan)
+            kept.append(Planned(device.device_id, profile.to_json(), plan, depends, key))
+        self._store.set_plans(kept)
+        for plan in {one.plan for one in kept}:
+            self._bundles.want(plan)
 
     def _outgrown(self, device: Capability, plan: SubmodelPlan) -> bool:
         options = self.options

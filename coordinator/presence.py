@@ -28,7 +28,7 @@ class Presence:
     """
 
     def __init__(
-        self, store: Store, clock: Clock, window_s: float, idle_calls_per_s: float = 5.0
+        self, store: Store, clock: Clock, window_s: float, idle_calls_per_s: float = 3.0
     ) -> None:
         self._store = store
         self._clock = clock

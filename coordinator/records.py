@@ -90,6 +90,17 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
+class Planned:
+    """A device's profile, the plan made for it, what that depended on, and the bundle it needs."""
+
+    device_id: str
+    profile: Mapping[str, Any]
+    plan: SubmodelPlan
+    planned_for: str
+    bundle_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """A compiled task bundle whose files are blobs."""
 
@@ -242,3 +253,8 @@ class DeploymentCounts:
     kept: int = 0
     accuracy: float | None = None  # mean over the devices that answered
     accuracy_before: float | None = None
+
+    @property
+    def taken(self) -> int:
+        """Devices that answer from the version."""
+        return self.installed + self.restored

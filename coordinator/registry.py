@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -87,6 +88,7 @@ class Registry:
         self._ca_key = ca_key
         self._clock = clock
         self._valid_days = valid_days
+        self.members_changed: Callable[[], None] = lambda: None
 
     def enroll(self, token: str, request_der: bytes) -> Enrolled:
         """Trade a token for a certificate; raises Rejected, and then nothing has changed."""
@@ -110,6 +112,7 @@ class Registry:
         )
         enrollment = Enrollment(known.sha256, request_sha256, name, certificate, now)
         self._store.enroll(device, enrollment)
+        self.members_changed()
         logger.info("Device enrolled", extra={"device": name, "serial": facts.serial})
         return Enrolled(name, certificate)
 
@@ -131,6 +134,7 @@ class Registry:
         if not self._store.revoke(device_id, self._clock.wall()):
             msg = f"there is no device {device_id[:63]!r}; see: reefleet coordinator devices"
             raise InputError(msg)
+        self.members_changed()
         logger.warning("Device revoked", extra={"device": device_id})
 
     def identify(self, certificate_pem: bytes) -> Device:

@@ -21,6 +21,7 @@ from coordinator.planner.hysteresis import (
     settle,
 )
 from coordinator.planner.options import Candidate
+from coordinator.planner.solve import Decision
 from coordinator.planning import Planning, candidate_of, profile_of
 from coordinator.store import Store
 from devices.capability import capability_of
@@ -43,10 +44,10 @@ class Review:
 
     def catch_up(self) -> None:
         """Take in the rounds that closed since the last call; change plans where that is due."""
-        closed = [one for one in self._store.rounds() if one.state == r.CLOSED]
-        new = [one for one in closed if one.number > self._seen]
-        if not new:
+        if (more := self._store.rounds_closed() - self._seen) <= 0:
             return
+        latest = self._store.last_rounds(more + 1)  # one may be open
+        new = [one for one in latest if one.state == r.CLOSED and one.number > self._seen]
         devices = {device.device_id: device for device in self._store.devices()}
         for one in new:
             seconds = self._store.train_seconds(one.number)
@@ -59,9 +60,12 @@ class Review:
                     except (PlanError, ConfigError) as error:
                         _not_reviewed(work.device_id, error)
             self._seen = one.number
+        changes = []
         for work in self._store.assignments(r.FEDERATE, new[-1].number):
-            if device := devices.get(work.device_id):
-                self._settle(device)
+            device = devices.get(work.device_id)
+            if device and (decision := self._settled(device)):
+                changes.append((device, decision))
+        self._planning.change(changes)
 
     def _take_in(self, device: r.Device, work: r.Assignment, outcome: Outcome) -> None:
         history = self._histories.get(work.device_id, History())
@@ -77,11 +81,12 @@ class Review:
         expected = expectation(able, options, place)
         self._histories[work.device_id] = observe(history, outcome, expected)
 
-    def _settle(self, device: r.Device) -> None:
+    def _settled(self, device: r.Device) -> Decision | None:
+        """Another plan for a device, where its history asks for one."""
         device_id = device.device_id
         history = self._histories.get(device_id)
         if device.plan is None or history is None:
-            return
+            return None
         options = self._planning.options
         try:
             able = capability_of(profile_of(device))
@@ -90,18 +95,13 @@ class Review:
         except (PlanError, ConfigError) as error:
             # The budget is for the next report to judge; a device at work keeps its plan.
             _not_reviewed(device_id, error)
-            return
+            return None
         self._histories[device_id] = after
-        if decision.candidate != current:
-            logger.info(
-                "Plan changed",
-                extra={
-                    "device": device_id,
-                    "depth": decision.candidate.exit_depth,
-                    "was": current.exit_depth,
-                },
-            )
-            self._planning.change(device, decision)
+        if decision.candidate == current:
+            return None
+        depths = {"depth": decision.candidate.exit_depth, "was": current.exit_depth}
+        logger.info("Plan changed", extra={"device": device_id, **depths})
+        return decision
 
 
 def _not_reviewed(device_id: str, error: ReefleetError) -> None:

@@ -43,8 +43,8 @@ class RoundPolicy:
     deadline_s: float = within(600.0, 1.0, 7 * 86400.0)
     poll_ms: int = within(1000, 10, 3_600_000)
     cohort: int = within(0, 0, 1_000_000)
-    presence_s: float = within(600.0, 1.0, 7 * 86400.0)
-    idle_calls_per_s: float = within(5.0, 0.01, 10_000.0)
+    presence_s: float = within(900.0, 1.0, 7 * 86400.0)
+    idle_calls_per_s: float = within(3.0, 0.01, 10_000.0)
     over_selection: float = within(0.0, 0.0, 4.0)
     mode: Literal["sync", "async"] = "sync"
     buffer: int = within(10, 1, 1_000_000)

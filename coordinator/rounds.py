@@ -27,7 +27,7 @@ from coordinator.sampling import cohort
 from coordinator.store import Store
 from coordinator.tracing import span
 from coordinator.versions import Versions
-from coordinator.work import work_for
+from coordinator.work import batches, work_for
 from reefleet import logs
 
 logger = logging.getLogger(__name__)
@@ -107,8 +107,8 @@ class Rounds:
         return False
 
     def _open(self, number: int) -> bool:
-        if self._gate.presence.most() < self._policy.min_devices:
-            return False  # without a look at the whole fleet, which may be large
+        if not self._gate.may_hold(self._policy.min_devices):
+            return False
         base = self._store.latest_version()
         ready = [device for device in self._store.ready() if self._gate.lets_in(device)]
         if base is None or len(ready) < self._policy.min_devices:
@@ -140,10 +140,9 @@ class Rounds:
         )
 
     def _reason_to_close(self, current: r.Round) -> str:
-        states = [a.state for a in self._store.assignments(r.FEDERATE, current.number)]
-        if states.count(r.COMMITTED) >= current.needed:
+        if self._store.update_count(current.number) >= current.needed:
             return "quorum"
-        if r.OPEN not in states:
+        if not self._store.has_open_work(r.FEDERATE, current.number):
             return "complete"
         return "deadline" if self._deadline.left_s(current) <= 0 else ""
 
@@ -183,13 +182,13 @@ class Rounds:
     def _hand_out_personal_work(self) -> None:
         number = self._policy.total + 1
         base = self._store.latest_version()
-        has_work = {a.device_id for a in self._store.assignments(r.PERSONALIZE, number)}
-        for device in self._store.ready():
-            if base and device.device_id not in has_work:
-                work = self._assignment(device, r.PERSONALIZE, number, base.number)
-                point("personal.before-commit")
-                self._store.add_assignment(work)
-                point("personal.committed")
+        if base is None:
+            return
+        for devices in batches(self._store.ready_without(r.PERSONALIZE, number)):
+            work = [self._assignment(d, r.PERSONALIZE, number, base.number) for d in devices]
+            point("personal.before-commit")
+            self._store.add_assignments(work)
+            point("personal.committed")
 
     def _assignment(self, device: r.Device, kind: str, number: int, base: int) -> r.Assignment:
         work = work_for(device, kind, number, base, self._versions, self._clock)

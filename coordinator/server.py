@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 from coordinator import pretraining, tracing
+from coordinator.access import Access
 from coordinator.announce import Announcer, Ears
 from coordinator.buffered import rounds_for
 from coordinator.bundles import COMPILER, Bundles, Workshop
@@ -34,6 +35,7 @@ from coordinator.scheduler import Scheduler
 from coordinator.servicer import Rooms
 from coordinator.state import state_address
 from coordinator.store import Store
+from coordinator.transfers import Transfers
 from coordinator.updates import Updates
 from coordinator.versions import Versions
 from reefleet.blobs import BlobStore, write_atomic
@@ -147,6 +149,7 @@ class Coordinator:
             gate=gate,
             deployments=deployments,
             updates=Updates(store, versions, config.updates, self._clock, policy),
+            transfers=Transfers(),
             clock=self._clock,
             rounds_total=config.rounds.total,
             wake=scheduler.wake,
@@ -160,10 +163,13 @@ class Coordinator:
         round_spans = tracing.RoundSpans(store)
         rounds.before_opening = review.catch_up
         garbage = Garbage(store, versions.blobs, config.storage, self._clock)
+        access = Access(store, config.mqtt, folder.root)
+        rooms.registry.members_changed = access.members_changed
 
         def tidy() -> None:
             review.catch_up()
             deployments.advance()
+            access.renew_if_due()
             if announcer:
                 announcer.wake(store.open_work)
             presence.write_if_due()

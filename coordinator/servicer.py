@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import grpc
 
@@ -27,12 +27,13 @@ from coordinator.rate import FailureLimit
 from coordinator.registry import Registry
 from coordinator.rounds import Finished, Rounds, Wait
 from coordinator.store import Store
+from coordinator.transfers import Transfers
 from coordinator.updates import Updates
 from devices.profile import DeviceProfile
 from devices.signed import require_signed
 from reefleet import logs
 from reefleet.blobs import BlobStore
-from reefleet.errors import ChecksumMismatch, Rejected
+from reefleet.errors import ChecksumMismatch, Rejected, WireError
 from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.rpc.status import refusals
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
@@ -40,8 +41,6 @@ from reefleet.wire import convert
 
 logger = logging.getLogger(__name__)
 
-MANY_ANSWERS = 4
-SMALL_CHUNK_BYTES = CHUNK_BYTES // 8
 MOST_CODECS = 32  # names of codecs that a client may say it knows, and their characters
 MOST_CODEC_CHARS = 512
 
@@ -65,6 +64,7 @@ class Rooms:
     gate: Gate
     deployments: Deployments
     updates: Updates
+    transfers: Transfers
     clock: Clock
     rounds_total: int
     wake: Callable[[], None]
@@ -188,15 +188,22 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             offset = self._rooms.updates.open(device.device_id, request.lease, announced)
             return fleet_pb2.OpenUpdateResponse(offset=offset)
 
-    def PutChunk(  # noqa: N802
-        self, request: fleet_pb2.PutChunkRequest, context: grpc.ServicerContext
-    ) -> fleet_pb2.PutChunkResponse:
-        """Take a chunk of an upload."""
-        with _caller(context, self._rooms) as device:
-            offset = self._rooms.updates.put(
-                device.device_id, request.lease, request.sha256, request.offset, request.data
-            )
-            return fleet_pb2.PutChunkResponse(offset=offset)
+    def PutUpdate(  # noqa: N802
+        self, requests: Iterator[fleet_pb2.PutUpdateRequest], context: grpc.ServicerContext
+    ) -> fleet_pb2.PutUpdateResponse:
+        """Take the bytes of an upload."""
+        with _caller(context, self._rooms) as device, self._rooms.transfers.turn():
+            if (first := next(requests, None)) is None:
+                msg = "an upload begins with its lease, digest and offset"
+                raise WireError(msg)
+            held = offset = first.offset
+            for request in chain((first,), requests):
+                data = request.data
+                held = self._rooms.updates.put(
+                    device.device_id, first.lease, first.sha256, offset, data
+                )
+                offset += len(data)
+            return fleet_pb2.PutUpdateResponse(offset=held)
 
     def CommitUpdate(  # noqa: N802
         self, request: fleet_pb2.CommitUpdateRequest, context: grpc.ServicerContext
@@ -263,34 +270,16 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
 
 
 class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
-    """Blobs in chunks, to the devices that have been assigned them.
-
-    An answer stays in memory until it has left; while many are on their way, chunks are smaller.
-    """
+    """Blobs in chunks, to the devices that have been assigned them."""
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
-        self._leaving = 0
-        self._lock = threading.Lock()
 
-    def _piece(self, context: grpc.ServicerContext) -> int:
-        """Most bytes of a chunk, now that one more answer is on its way."""
-        with self._lock:
-            self._leaving += 1
-            crowded = self._leaving > MANY_ANSWERS
-        if not context.add_callback(self._left):
-            self._left()
-        return SMALL_CHUNK_BYTES if crowded else CHUNK_BYTES
-
-    def _left(self) -> None:
-        with self._lock:
-            self._leaving -= 1
-
-    def FetchChunk(  # noqa: N802
-        self, request: artifact_pb2.FetchChunkRequest, context: grpc.ServicerContext
-    ) -> artifact_pb2.FetchChunkResponse:
-        """Send a piece of a blob."""
-        with _caller(context, self._rooms) as device:
+    def Fetch(  # noqa: N802
+        self, request: artifact_pb2.FetchRequest, context: grpc.ServicerContext
+    ) -> Iterator[artifact_pb2.FetchResponse]:
+        """Send the rest of a blob."""
+        with _caller(context, self._rooms) as device, self._rooms.transfers.turn():
             if not self._rooms.store.may_fetch(device.device_id, request.sha256):
                 msg = f"{device.device_id} has not been assigned {request.sha256[:64]!r}"
                 raise Rejected(msg)
@@ -298,9 +287,8 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
             if request.offset > total:
                 msg = f"offset {request.offset} is beyond the {total} bytes of this file"
                 raise Rejected(msg)
-            most = min(request.max_bytes or CHUNK_BYTES, self._piece(context))
-            data = self._rooms.blobs.read_chunk(request.sha256, request.offset, most)
-            return artifact_pb2.FetchChunkResponse(data=data, total_bytes=total)
+            for data in self._rooms.blobs.chunks(request.sha256, request.offset, CHUNK_BYTES):
+                yield artifact_pb2.FetchResponse(data=data, total_bytes=total)
 
 
 def certificate_of(context: grpc.ServicerContext) -> bytes:

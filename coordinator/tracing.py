@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 
 from coordinator import records as r
+from coordinator.interception import wrapped
 from coordinator.store import Store
 from reefleet import logs
 from reefleet.errors import ConfigError, RuntimeUnavailable
@@ -81,18 +82,11 @@ class CallSpans(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no an
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wrap the handler of a call; unknown methods stay unknown."""
         handler = continuation(details)
-        if handler is None or handler.unary_unary is None:
-            return handler
+        if handler is None:
+            return None
         service, _, method = details.method.strip("/").partition("/")
-        inner = handler.unary_unary
-
-        def traced(request: Any, context: grpc.ServicerContext) -> Any:
-            with span(f"call {method}", **{"rpc.service": service, "rpc.method": method}):
-                return inner(request, context)
-
-        return grpc.unary_unary_rpc_method_handler(
-            traced, handler.request_deserializer, handler.response_serializer
-        )
+        facts = {"rpc.service": service, "rpc.method": method}
+        return wrapped(handler, lambda: span(f"call {method}", **facts))
 
 
 class RoundSpans:

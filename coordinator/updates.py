@@ -30,6 +30,7 @@ from reefleet.errors import (
 from reefleet.model import parameter_count
 from reefleet.rpc.limits import CHUNK_BYTES, max_update_bytes
 from reefleet.wire.codecs import length_of
+from reefleet.wire.packed import PackedFile
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +64,9 @@ class Updates:
 
         Raises Rejected where the work is over, PayloadTooLarge, WireError for a bad digest.
         """
-        work = self._work(device_id, lease)
         self._blobs.path(announced.sha256)  # refuses text that is no digest
         with self._turn(lease):
+            work = self._work(device_id, lease)
             if self._is_repeated(work, announced.sha256):
                 return announced.size_bytes
             limit = max_update_bytes(parameter_count(self._versions.spec, work.plan.exit_depth))
@@ -112,15 +113,15 @@ class Updates:
         Raises Rejected (work over, another update came first, norm or samples out of bounds),
         TruncatedPayload, ChecksumMismatch, TensorMismatch, NonFiniteValues, another WireError.
         """
-        work = self._work(device_id, lease)
         with self._turn(lease):
+            work = self._work(device_id, lease)
             if self._is_repeated(work, announced.sha256):
                 return True
             self._looked_up.pop(lease, None)
-            is_fresh = self._receive(work, announced)
+            self._receive(work, announced)
             try:
                 with self._checking:
-                    rms = self._check(work, announced.sha256, samples, is_fresh=is_fresh)
+                    rms = self._check(work, announced.sha256, samples)
             except (WireError, Rejected) as error:
                 self._note(work, announced.sha256, error, ends_work=True)
                 raise
@@ -163,10 +164,9 @@ class Updates:
                 return True
             msg = f"round {work.round} already holds another update of this device"
             raise Rejected(msg)
-        current = self._store.assignment(work.lease) or work
-        if msg := self._over(current):
-            if current.state != r.REFUSED:
-                self._note(work, sha256, Rejected(msg), ends_work=current.state == r.OPEN)
+        if msg := self._over(work):
+            if work.state != r.REFUSED:
+                self._note(work, sha256, Rejected(msg), ends_work=work.state == r.OPEN)
             raise Rejected(msg)
         return False
 
@@ -207,14 +207,14 @@ class Updates:
         newest = self._store.latest_version()
         return newest.number if newest else 0
 
-    def _receive(self, work: r.Assignment, announced: r.Artifact) -> bool:
-        """Make the bytes a blob; whether they were held against their digest for it."""
+    def _receive(self, work: r.Assignment, announced: r.Artifact) -> None:
+        """Make the bytes a blob."""
         expected = self._announced(work.lease, announced.sha256)
         if expected != announced:
             msg = f"the upload was announced with {expected.size_bytes} bytes"
             raise Rejected(msg)
         if self._blobs.renew(announced.sha256):
-            return False  # a crash came between the blob and its transaction
+            return  # a crash came between the blob and its transaction
         held = self._blobs.partial_size(work.lease, announced.sha256)
         if held < announced.size_bytes:
             msg = f"only {held} of the {announced.size_bytes} bytes of the update have arrived"
@@ -226,7 +226,6 @@ class Updates:
             self._note(work, announced.sha256, error, ends_work=False)
             raise
         point("upload.finished")
-        return True
 
     def _announced(self, lease: str, sha256: str) -> r.Artifact:
         found = self._store.upload(lease)
@@ -235,15 +234,15 @@ class Updates:
         msg = "this update was not announced; open the upload first"
         raise Rejected(msg)
 
-    def _check(self, work: r.Assignment, sha256: str, samples: int, *, is_fresh: bool) -> float:
+    def _check(self, work: r.Assignment, sha256: str, samples: int) -> float:
         """Refuse what may not be folded; the root mean square of what may."""
         if not 1 <= samples <= self._policy.max_samples:
             msg = f"{samples} samples is not within 1 and {self._policy.max_samples}"
             raise Rejected(msg)
         depth = work.plan.exit_depth
         expected = self._versions.sent(depth)
-        data = self._blobs.read(sha256, is_fresh=is_fresh)
-        found = length_of(data, expected, work.plan.codec)
+        update = PackedFile(self._blobs.checked(sha256), "the update", expected)
+        found = length_of(update, work.plan.codec)
         # The newest weights are what it will move; those it started from may be gone.
         limit = self._policy.max_norm_ratio * self._versions.cut(self._newest(), depth).norm
         if not found <= limit:

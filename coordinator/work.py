@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator, Sequence
 
 from coordinator import records as r
 from coordinator.clock import Clock
 from coordinator.store import Store
 from coordinator.versions import Versions
 from reefleet.errors import StoreError
+
+AT_ONCE = 200  # pieces in one transaction, which others wait for
+
+
+def batches(devices: Sequence[r.Device]) -> Iterator[Sequence[r.Device]]:
+    """The devices, as many at a time as are given work together."""
+    for first in range(0, len(devices), AT_ONCE):
+        yield devices[first : first + AT_ONCE]
 
 
 def work_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -11,13 +12,10 @@ from devices.profile import DeviceProfile
 from edge_client.activity import Activity
 from edge_client.attempt import MEMORY
 from edge_client.client import Client
-from edge_client.delivery import deliver, deliver_all
-from edge_client.deploy import deploy
-from edge_client.federate import federate
+from edge_client.delivery import deliver_all
 from edge_client.memory import give_back
-from edge_client.personalize import personalize
 from edge_client.stopping import StopFlag, Stopped
-from edge_client.task import DEPLOY, FEDERATE, Finished, Task, Wait
+from edge_client.task import DEPLOY, Finished, Task, Wait
 from reefleet import logs
 from reefleet.errors import (
     NotEnrolled,
@@ -54,20 +52,24 @@ class Agent:
         self._upkeep = upkeep
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self._begun = False
+        self._worked_at: float | None = None  # by the steady clock
         self._failures = 0
         self._backoff = self._delays()
 
-    def run(self) -> None:
+    def run(self) -> bool:
         """Return when stopped or, with `until_finished`, when the run is over.
+
+        True where the client should start anew, to give back what its work has brought into memory.
 
         With `until_finished`, raises the last error once too many pieces of work in a row failed;
         else a failure is logged and the loop goes on. NotEnrolled and TlsFailure always end it.
         """
         with logs.context(device_id=self._client.device_id):
             try:
-                self._loop()
+                return self._loop()
             except Stopped:
                 logger.info("stopped")
+                return False
 
     def _begin(self) -> None:
         self._client.coordinator.report_profile(self._profile)
@@ -102,20 +104,21 @@ class Agent:
 
     def _work(self, task: Task) -> None:
         logger.info("task taken", extra={"kind": task.kind, "of": task.rounds_total})
+        from edge_client import work  # an idle client has no need of numpy and the runtime
+
         if task.kind == DEPLOY:
-            deploy(self._client, task)
+            work.do(self._client, task)
+            self._worked_at = time.monotonic()
             return
         self._client.attempts.begin(task.lease)
         try:
-            if task.kind == FEDERATE:
-                deliver(self._client, federate(self._client, task))
-            else:
-                personalize(self._client, task)
+            work.do(self._client, task)
         except (MemoryError, OutOfMemory):
             self._abandon(task.lease, MEMORY)
             raise
         finally:
             self._client.attempts.end()
+            self._worked_at = time.monotonic()
             give_back()
 
     def _over(self, _finished: Finished) -> bool:
@@ -125,12 +128,20 @@ class Agent:
         self._stop.idle(self._client.config.idle_s)
         return False
 
-    def _loop(self) -> None:
-        """Turn after turn until the run is over, through failures."""
+    def _is_rested(self) -> bool:
+        """Whether work is so long ago that the next may start from nothing."""
+        if self._worked_at is None:
+            return False
+        return time.monotonic() - self._worked_at >= self._client.config.anew_after_s
+
+    def _loop(self) -> bool:
+        """Turn after turn until the run is over or work is long ago, through failures."""
         while True:
             try:
                 if self._turn():
-                    return
+                    return False
+                if self._is_rested():
+                    return True
             except (Stopped, *FATAL):  # noqa: PERF203
                 raise
             except Exception as error:  # noqa: BLE001 - the outermost loop must outlive its work

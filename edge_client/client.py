@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from devices.profile import DeviceProfile
 from edge_client.attempt import Attempts
-from edge_client.bundle import Bundle, Supply, keep_only, obtain
 from edge_client.config import EdgeConfig
-from edge_client.data import DeviceData
+from edge_client.data import OwnData
 from edge_client.outbox import Outbox
-from edge_client.personal import PersonalStore
 from edge_client.task import Artifact, Next, Task
 from edge_client.transfer import OWNER, Sink, Source
 from reefleet.blobs import BlobStore
 from reefleet.report import DeviceMetrics, EarlyExitReport
+
+if TYPE_CHECKING:  # numpy comes with them; imported where work begins
+    from edge_client.bundle import Bundle, Supply
+    from edge_client.personal import PersonalStore
 
 _MIB = 1 << 20
 
@@ -60,7 +62,7 @@ class Client:
     config: EdgeConfig
     device_id: str
     manifest_key: bytes
-    data: DeviceData
+    data: OwnData
     coordinator: Coordinator
     check: Callable[[], None]
     bundle: Bundle | None = None
@@ -73,6 +75,8 @@ class Client:
     @property
     def personal(self) -> PersonalStore:
         """State that stays on the device."""
+        from edge_client.personal import PersonalStore
+
         return PersonalStore(self.config.state / "personal")
 
     @property
@@ -98,6 +102,8 @@ class Client:
     @property
     def supply(self) -> Supply:
         """How files are fetched."""
+        from edge_client.bundle import Supply
+
         return Supply(
             self.coordinator,
             self.blobs,
@@ -108,6 +114,8 @@ class Client:
 
     def prepare(self, task: Task) -> Bundle:
         """The task's bundle and weights, checked and on disk; the bundle stays resident."""
+        from edge_client.bundle import obtain
+
         if self.bundle is None or self.bundle.digest != task.manifest.sha256:
             if self.bundle is not None:
                 self.bundle.release()
@@ -118,6 +126,8 @@ class Client:
 
     def tidy(self, bundle: Bundle) -> None:
         """Forget files of other bundles and weights of rounds that are over."""
+        from edge_client.bundle import keep_only
+
         files = (entry.sha256 for entry in bundle.manifest.files.values())
         keep_only(self.blobs, (bundle.digest, *files))
         self.blobs.drop_partials(OWNER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reefleet.learning.thresholds import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
+from reefleet.learning.caution import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
 from reefleet.retry import Retry
 from reefleet.rpc.limits import CALL_TIMEOUT_S
 from reefleet.settings import within
@@ -59,6 +59,7 @@ class EdgeConfig:
     threads: int = within(1, 1, 64)
     benchmark_s: float = within(60.0, 0.0, 600.0)  # at the first start on a board; 0: none
     idle_s: float = within(30.0, 0.1, 86400.0)  # before asking again once a run is over
+    anew_after_s: float = within(120.0, 0.0, 86400.0)  # idle after work: give all memory back
     failures: int = within(5, 1, 1000)  # in a row, before --until-finished gives up
     deadlines: Deadlines = field(default_factory=Deadlines)
     bounds: Bounds = field(default_factory=Bounds)

@@ -15,7 +15,7 @@ from edge_client.inference import EarlyExitModel
 from edge_client.measurement import measure
 from edge_client.personalize import candidate, fitted, measured_part
 from edge_client.task import INSTALLED, KEPT, RESTORED, Task
-from reefleet.errors import ReefleetError
+from reefleet.errors import ReefleetError, Rejected
 from reefleet.report import EarlyExitReport
 
 logger = logging.getLogger(__name__)
@@ -24,15 +24,19 @@ logger = logging.getLogger(__name__)
 def deploy(client: Client, task: Task) -> None:
     """Do a deploy task and report it; started again, it ends the same. Raises as `federate`."""
     outcome, found, before = _done(client, task)
-    client.coordinator.report_deployment(
-        task.lease, outcome, found, before.accuracy if before else None
-    )
     facts = {
         "version": task.base_version,
         "outcome": outcome,
         "accuracy": round(found.accuracy, 4),
         "accuracy_before": round(before.accuracy, 4) if before else None,
     }
+    try:
+        client.coordinator.report_deployment(
+            task.lease, outcome, found, before.accuracy if before else None
+        )
+    except Rejected as error:  # a rollback came meanwhile; it is the next task
+        logger.warning("deployment no longer wanted", extra={**facts, "reason": str(error)})
+        return
     logger.info("deployment reported", extra=facts)
 
 

@@ -14,7 +14,7 @@ from edge_client.bundle import Bundle
 from edge_client.client import Client
 from edge_client.evaluation import accuracy
 from edge_client.memory import peak_resident_bytes
-from edge_client.outbox import Entry
+from edge_client.outbox import RESIDUAL_FILE, STATE_FILE, Entry
 from edge_client.program import ResidentProgram
 from edge_client.task import FEDERATE, Task
 from edge_client.training import Lesson, Span, Trained, seed_of, train
@@ -106,10 +106,8 @@ def _packed(
     shapes = {name: value.shape for name, value in delta.items()}
     update, residual = encode_update(delta, task.plan.codec, client.personal.residual(shapes))
     folder = client.outbox.begin(task.lease)
-    personal.write_state(
-        folder / personal.STATE_FILE, program.program, program.state, task.manifest.sha256
-    )
-    tensorfile.write(folder / personal.RESIDUAL_FILE, residual)
+    personal.write_state(folder / STATE_FILE, program.program, program.state, task.manifest.sha256)
+    tensorfile.write(folder / RESIDUAL_FILE, residual)
     samples = max(1, len(client.data.train) * metrics.steps // max(1, metrics.steps_asked))
     return client.outbox.commit(
         task.lease, update, metrics, round_number=task.round, samples=samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,9 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_client import runtime
+from edge_client.chain import OnnxChain
 from edge_client.geometry import require_agreement
-from edge_client.tflite import TfliteStage
+from edge_client.tflite import TfliteChain
 from reefleet.blobs import sha256_hex
 from reefleet.errors import (
     ChecksumMismatch,
@@ -21,7 +21,6 @@ from reefleet.errors import (
     MissingFile,
     TensorMismatch,
     TruncatedPayload,
-    WireError,
 )
 from reefleet.learning.thresholds import confidence
 from reefleet.model import parameter_count, tensor_shapes
@@ -29,7 +28,6 @@ from reefleet.wire.initializers import Initializers
 from reefleet.wire.manifest import (
     MAX_MANIFEST_BYTES,
     FileEntry,
-    Stage,
     SubmodelBundle,
     submodel_from_bytes,
 )
@@ -42,10 +40,6 @@ from reefleet.wire.tensors import (
 MANIFEST_FILE = "manifest.json"
 MAX_GRAPH_BYTES = 256 << 20
 ONNXRUNTIME, LITERT = ENGINES = ("onnxruntime", "litert")
-
-CHAINED = "_out"
-
-Values = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +54,30 @@ class Answer:
 
 
 class EarlyExitModel:
-    """A sub-model ready to answer: one session a stage over one shared set of weights."""
+    """A sub-model ready to answer."""
 
-    def __init__(self, manifest: SubmodelBundle, stages: Sequence[_Runs]) -> None:
-        """Take the opened stages, shallow to deep."""
+    def __init__(self, manifest: SubmodelBundle, chain: _Chain) -> None:
+        """Take the opened stages."""
         self.manifest = manifest
         self.thresholds = manifest.thresholds
-        self._stages = stages
+        self._chain = chain
         self._image_shape = (1, *manifest.preprocessing.shape)
 
     @classmethod
     def open(cls, folder: Path, threads: int = 1, engine: str = ONNXRUNTIME) -> EarlyExitModel:
         """Open a bundle folder; every file is checked against its digest before it is used.
 
-        `engine` litert answers from the .tflite stages. Raises MissingFile, ChecksumMismatch,
-        UnsupportedVersion, WireError where graphs, weights and manifest disagree, InputError
-        where the bundle holds no stages for the engine, RuntimeUnavailable without its wheel.
+        `engine` litert answers from the .tflite file of stages. Raises MissingFile,
+        ChecksumMismatch, UnsupportedVersion, WireError where graphs, weights and manifest disagree,
+        InputError where the bundle holds no stages for the engine, RuntimeUnavailable without its
+        wheel.
         """
         if not (folder / MANIFEST_FILE).is_file():
             msg = f"{folder} is no sub-model bundle: it has no {MANIFEST_FILE}"
             raise MissingFile(msg)
         manifest = submodel_from_bytes(_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES))
         require_agreement(manifest)
-        opened = _tflite_stages if engine == LITERT else _onnx_stages
+        opened = _tflite_chain if engine == LITERT else _onnx_chain
         return cls(manifest, opened(folder, manifest, threads))
 
     @property
@@ -94,13 +89,10 @@ class EarlyExitModel:
         """Answer one normalised image [1, C, H, W]; `full_depth` ignores all thresholds."""
         self._require_image(image)
         begun = time.perf_counter()
-        outputs: dict[str, Values] = {"image": image}
-        last = len(self._stages) - 1
-        for index, stage in enumerate(self._stages):
-            outputs = stage.run(outputs)
+        last = len(self.exit_depths) - 1
+        for index, (logits,) in enumerate(self._chain.exits(image)):
             if full_depth and index < last:
                 continue
-            logits = outputs["logits"][0]
             sure = float(confidence(logits))
             if index == last or sure >= self.thresholds[index]:
                 break
@@ -112,12 +104,7 @@ class EarlyExitModel:
     def logits(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits [E, classes] of every exit for one normalised image [1, C, H, W]."""
         self._require_image(image)
-        outputs: dict[str, Values] = {"image": image}
-        rows = []
-        for stage in self._stages:
-            outputs = stage.run(outputs)
-            rows.append(outputs["logits"][0])
-        return np.stack(rows)
+        return np.concatenate(list(self._chain.exits(image)))
 
     def _require_image(self, image: NDArray[np.float32]) -> None:
         if image.shape != self._image_shape or image.dtype != np.float32:
@@ -125,57 +112,32 @@ class EarlyExitModel:
             raise InputError(msg)
 
 
-class _Runs(Protocol):
-    """One stage, in whichever runtime."""
+class _Chain(Protocol):
+    """The stages, in whichever runtime."""
 
-    def run(self, values: Mapping[str, Values]) -> dict[str, Values]:
-        """Outputs of this stage from those of the one before; raises WireError."""
+    def exits(self, image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Logits [1, classes] of one exit after the other; raises WireError."""
 
 
-def _onnx_stages(folder: Path, manifest: SubmodelBundle, threads: int) -> list[_Runs]:
+def _onnx_chain(folder: Path, manifest: SubmodelBundle, threads: int) -> OnnxChain:
     named = {manifest.weights, *(stage.file for stage in manifest.stages)}
     files = {name: _verified(folder / name, manifest.files[name]) for name in sorted(named)}
     forms = Initializers(_checked_weights(manifest, files[manifest.weights]))
-    return [_StageSession(stage, files[stage.file], forms, threads) for stage in manifest.stages]
+    chain = OnnxChain((1, *manifest.preprocessing.shape), len(manifest.labels), threads)
+    for stage in manifest.stages:
+        chain.add(stage.file, files[stage.file], forms.of(stage.initializers))
+    return chain
 
 
-def _tflite_stages(folder: Path, manifest: SubmodelBundle, threads: int) -> list[_Runs]:
+def _tflite_chain(folder: Path, manifest: SubmodelBundle, threads: int) -> TfliteChain:
     fitting = (v for v in manifest.variants if v.runtime == LITERT and v.staged and v.batch == 1)
     variant = next(fitting, None)
-    if variant is None or len(variant.files) != len(manifest.stages):
+    if variant is None or len(variant.files) != 1:
         msg = f"{folder} holds no TFLite stages; build it with --format tflite"
         raise InputError(msg)
-    files = [(name, _verified(folder / name, manifest.files[name])) for name in variant.files]
-    return [TfliteStage(name, data, threads) for name, data in files]
-
-
-class _StageSession:
-    """One stage graph with its weights in place."""
-
-    def __init__(self, stage: Stage, graph: bytes, forms: Initializers, threads: int) -> None:
-        weights = forms.of(stage.initializers)
-        self._weights = weights  # the session reads from its arrays
-        self._session = runtime.open_session(graph, stage.file, threads, weights, fuse=True)
-        self._file = stage.file
-        self._inputs = [node.name for node in self._session.get_inputs()]
-        # A graph cannot name an output as it names an input, so the chained ones end in `_out`.
-        names = [node.name for node in self._session.get_outputs()]
-        self._outputs = [name.removesuffix(CHAINED) for name in names]
-        if set(self._inputs) not in ({"image"}, {"tokens", "history"}):
-            msg = f"the stage graph {stage.file} has inputs {self._inputs}"
-            raise TensorMismatch(msg)
-        if "logits" not in self._outputs:
-            msg = f"the stage graph {stage.file} has no output 'logits'"
-            raise TensorMismatch(msg)
-
-    def run(self, values: Mapping[str, Values]) -> dict[str, Values]:
-        """Outputs of this stage from those of the one before; raises WireError."""
-        if missing := [name for name in self._inputs if name not in values]:
-            msg = f"the stage before {self._file} gives no {missing[0]!r}"
-            raise WireError(msg)
-        feeds = {name: values[name] for name in self._inputs}
-        found = runtime.run(self._session, feeds, self._file)
-        return dict(zip(self._outputs, found, strict=True))
+    (name,) = variant.files
+    data = _verified(folder / name, manifest.files[name])
+    return TfliteChain(name, data, len(manifest.stages), len(manifest.labels), threads)
 
 
 def _checked_weights(manifest: SubmodelBundle, data: bytes) -> dict[str, EncodedTensor]:

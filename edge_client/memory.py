@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import logging
+import os
+import sys
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _STATUS = Path("/proc/self/status")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
@@ -27,6 +32,16 @@ def give_back() -> None:
     """Return freed memory to the system, as far as the C library can."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
+
+
+def start_anew() -> None:
+    """Become the same command again in the same process: it begins with an idle client's memory.
+
+    Arrays, graphs and the libraries that run them can be given back in no other way.
+    """
+    logger.info("starting anew", extra={"resident_peak_bytes": peak_resident_bytes()})
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # this very command
 
 
 def peak_resident_bytes(status: Path = _STATUS) -> int | None:

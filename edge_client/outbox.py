@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from edge_client.folder import sync
-from edge_client.personal import RESIDUAL_FILE, STATE_FILE
 from edge_client.task import Artifact
 from reefleet.blobs import sha256_hex, write_atomic
 from reefleet.errors import DamagedFile, WireError
@@ -27,6 +26,8 @@ logger = logging.getLogger(__name__)
 FORMAT = 1
 ENTRY_FILE = "entry.json"
 UPDATE_FILE = "update.rft"
+STATE_FILE = "state.safetensors"
+RESIDUAL_FILE = "residual.safetensors"
 _HIDDEN = "."
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_client import tensorfile
 from edge_client.folder import sync
+from edge_client.outbox import RESIDUAL_FILE, STATE_FILE
 from reefleet.errors import DamagedFile, TensorMismatch
 from reefleet.model import Shape
 from reefleet.wire import codebook
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 KEY = "bundle"
 KEPT_ROLES = ("personal", "centers", "statistic")
 PORTABLE_ROLES = ("personal", "centers")  # still meant under another plan; statistics are not
-STATE_FILE = "state.safetensors"
-RESIDUAL_FILE = "residual.safetensors"
 MOST_BITS = 8  # of a code
 
 State = dict[str, NDArray[np.float32]]

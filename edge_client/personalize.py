@@ -25,7 +25,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 
 
 def personalize(client: Client, task: Task) -> None:
-    """Do a personalize task and report it; the stored personal state is read, never changed.
+    """Do a personalize task and report it; the stored personal state is neither read nor changed.
 
     So the same lease gives the same sub-model, however often it is started. Raises as `federate`.
     """
@@ -57,11 +57,12 @@ def personalize(client: Client, task: Task) -> None:
 def fitted(
     client: Client, task: Task, bundle: Bundle, weights: Arrays
 ) -> tuple[dict[str, NDArray[np.float32]], Trained]:
-    """The personal state of the task, snapped to its grid, fitted from the shared weights."""
+    """The personal state of the task, snapped to its grid, fitted from the shared weights.
+
+    Not from the personal model of the rounds: it has seen this device's data alone.
+    """
     program = bundle.program(PERSONALIZE, client.config.threads, client.max_state_bytes)
-    # A one-model plan has no personal model yet; whatever lies there is another run's.
-    stored = client.personal.state(bundle.digest) if task.plan.models > 1 else {}
-    program.load(personal.first_state(program.program, weights, stored, bundle.initial()))
+    program.load(personal.first_state(program.program, weights, {}, bundle.initial()))
     seed = seed_of(client.device_id, task)
     lesson = Lesson(client.data.train, bundle.manifest.preprocessing, task.plan.bits, seed)
     trained = train(program, lesson, client.check)

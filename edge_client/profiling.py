@@ -14,7 +14,6 @@ from devices.probe import probe
 from devices.probe_models import VERSION
 from devices.profile import DeviceProfile, Timing
 from devices.signed import sign
-from edge_client.benchmark import run_benchmark
 from reefleet.blobs import write_atomic
 from reefleet.errors import ConfigError
 
@@ -27,6 +26,12 @@ MEMORY_NEWS = 0.75
 
 Probe = Callable[[], DeviceProfile]
 Benchmark = Callable[[int, float, int | None], tuple[Timing, ...]]
+
+
+def _benchmark(threads: int, total_s: float, memory_mib: int | None) -> tuple[Timing, ...]:
+    from edge_client.benchmark import run_benchmark  # numpy comes with it
+
+    return run_benchmark(threads, total_s, memory_mib)
 
 
 @dataclass(slots=True)
@@ -44,7 +49,7 @@ class Profiler:
     threads: int = 1
     benchmark_s: float = 60.0
     report: Callable[[DeviceProfile], None] = lambda _: None
-    benchmark: Benchmark = run_benchmark
+    benchmark: Benchmark = _benchmark
     monotonic: Callable[[], float] = time.monotonic
     _told: DeviceProfile | None = None
     _looked: float = 0.0

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from reefleet.errors import (
     OutOfMemory,
+    ReefleetError,
     RuntimeUnavailable,
     TensorMismatch,
     TrainingError,
@@ -95,9 +96,12 @@ def run(
 
 
 def run_bound(
-    session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding, label: str
+    session: onnxruntime.InferenceSession,
+    binding: onnxruntime.IOBinding,
+    label: str,
+    failure: type[ReefleetError] = TrainingError,
 ) -> None:
-    """Run once with what is bound; raises TrainingError naming `label` where the runtime fails."""
+    """Run once with what is bound; raises `failure` or OutOfMemory, naming `label`."""
     try:
         session.run_with_iobinding(binding)
     except MemoryError as error:
@@ -105,7 +109,7 @@ def run_bound(
         raise OutOfMemory(msg) from error
     except _failures() as error:
         msg = f"the graph {label} failed to run: {_first_line(error)}"
-        raise (OutOfMemory if _wants_memory(msg) else TrainingError)(msg) from error
+        raise (OutOfMemory if _wants_memory(msg) else failure)(msg) from error
 
 
 def _wants_memory(text: str) -> bool:

@@ -11,7 +11,6 @@ import enum
 import logging
 import math
 import random
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -22,24 +21,28 @@ from devices.conditions import Conditions
 from devices.profile import DeviceProfile
 from devices.signed import sign
 from edge_client.activity import Activity
+from edge_client.answers import broker_from, task_from
 from edge_client.attempt import CRASH, MEMORY
 from edge_client.config import Deadlines
-from edge_client.task import DEPLOY, FEDERATE, PERSONALIZE, Artifact, Finished, Next, Task, Wait
+from edge_client.task import Artifact, Finished, Next, Wait
 from edge_client.telemetry import Broker
+from edge_client.transfer import Chunks
 from reefleet.errors import (
     CoordinatorUnavailable,
     DeadlineExceeded,
+    ReefleetError,
     StoreFull,
     TlsFailure,
     WireError,
 )
+from reefleet.plan import KNOWN_CODECS
 from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.retry import Retry
 from reefleet.rpc import channel, status
 from reefleet.rpc.identity import Identity
+from reefleet.rpc.limits import transfer_timeout_s
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
-from reefleet.wire.codecs import KNOWN
 
 if TYPE_CHECKING:
     import grpc
@@ -51,16 +54,8 @@ REFUSED_PAUSE_S = 60.0
 # pause between two handshakes of a channel, so that at least two have failed.
 BELIEVED_AFTER_S = 3.0
 LONGEST_WAIT_S = 3600.0
-LEAST_TELEMETRY_S = 1.0
-MAX_HOST_CHARS = 255
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_LEASE = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")  # it becomes the name of a folder
-_KINDS = {
-    fleet_pb2.TASK_KIND_FEDERATE: FEDERATE,
-    fleet_pb2.TASK_KIND_PERSONALIZE: PERSONALIZE,
-    fleet_pb2.TASK_KIND_DEPLOY: DEPLOY,
-}
 
+_BEARABLE = (CoordinatorUnavailable, DeadlineExceeded, StoreFull, TlsFailure)
 _CAUSES = {MEMORY: fleet_pb2.ABANDON_CAUSE_MEMORY, CRASH: fleet_pb2.ABANDON_CAUSE_CRASH}
 
 
@@ -81,6 +76,14 @@ class Patience:
     pause: Callable[[float], None]  # may raise, to end the client
     ends_on_refusal: bool = False
     rng: random.Random = field(default_factory=random.Random)
+
+
+class _Trouble:
+    """What one call has met so far."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.delays = patience.retry.delays(patience.rng)
+        self.refused_s = 0.0
 
 
 class Session:
@@ -125,10 +128,10 @@ class Session:
         if profile.signature:  # a renewal may have changed the key since
             profile = sign(profile, self._shown.key)
         request = fleet_pb2.ReportProfileRequest(
-            profile=convert.profile_to_pb(profile), codecs=KNOWN
+            profile=convert.profile_to_pb(profile), codecs=KNOWN_CODECS
         )
         answer = self._call(self._fleet.ReportProfile, request)
-        self.on_broker(_broker(answer.broker, self.address) if answer.broker.port else None)
+        self.on_broker(broker_from(answer.broker, self.address) if answer.broker.port else None)
 
     def next_task(self) -> Next:
         """What to do now; raises WireError where the answer is not one a client can obey."""
@@ -139,7 +142,7 @@ class Session:
         answer = self._call(self._fleet.NextTask, request)
         kind = answer.WhichOneof("next")
         if kind == "task":
-            return _task(answer.task)
+            return task_from(answer.task)
         if kind == "finished":
             return Finished()
         if kind == "wait_ms":
@@ -147,24 +150,56 @@ class Session:
         msg = "the coordinator answered neither with a task nor with a wait"
         raise WireError(msg)
 
-    def fetch_chunk(self, digest: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-        """Bytes of a blob from `offset`, and the size of the whole."""
-        request = artifact_pb2.FetchChunkRequest(sha256=digest, offset=offset, max_bytes=max_bytes)
-        answer = self._call(self._artifacts.FetchChunk, request)
-        self.bytes_down += len(answer.data)
-        return answer.data, answer.total_bytes
+    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[bytes, int]]:
+        """Bytes of a blob from `offset` on and the size of the whole, in chunks.
+
+        A line that is cut is mended, and the rest fetched over the next one.
+        """
+        trouble = _Trouble(self._patience)
+        while True:
+            request = artifact_pb2.FetchRequest(sha256=artifact.sha256, offset=offset)
+            timeout_s = self._transfer_s(artifact.size_bytes - offset)
+            try:
+                with status.translated(self.address):
+                    for answer in self._artifacts.Fetch(request, timeout=timeout_s):
+                        self._mark(Link.UP)
+                        data = answer.data
+                        self.bytes_down += len(data)
+                        offset += len(data)
+                        trouble = _Trouble(self._patience)
+                        yield data, answer.total_bytes
+            except _BEARABLE as error:
+                self._bear(error, trouble)
+            else:
+                return
 
     def open_update(self, lease: str, update: Artifact) -> int:
         """Open or resume an upload; the offset to go on from."""
         request = fleet_pb2.OpenUpdateRequest(lease=lease, update=_reference(update))
         return int(self._call(self._fleet.OpenUpdate, request).offset)
 
-    def put_chunk(self, lease: str, digest: str, offset: int, data: bytes) -> int:
-        """Send a chunk; the offset of the next."""
-        request = fleet_pb2.PutChunkRequest(lease=lease, sha256=digest, offset=offset, data=data)
-        answer = self._call(self._fleet.PutChunk, request)
-        self.bytes_up += len(data)
-        return int(answer.offset)
+    def put_update(self, lease: str, update: Artifact, offset: int, chunks: Chunks) -> int:
+        """Send `chunks(offset)`, what follows `offset`; the offset that the coordinator holds then.
+
+        A line that is cut is mended, and what is missing then is sent over the next one.
+        """
+        trouble = _Trouble(self._patience)
+        while offset < update.size_bytes:
+            requests = _requests(lease, update.sha256, offset, chunks(offset))
+            timeout_s = self._transfer_s(update.size_bytes - offset)
+            begun = offset
+            try:
+                with status.translated(self.address):
+                    offset = int(self._fleet.PutUpdate(requests, timeout=timeout_s).offset)
+            except _BEARABLE as error:
+                self._bear(error, trouble)
+                offset = self.open_update(lease, update)
+                self.bytes_up += max(0, offset - begun)
+            else:
+                self._mark(Link.UP)
+                self.bytes_up += max(0, offset - begun)
+                break
+        return offset
 
     def commit_update(
         self, lease: str, update: Artifact, samples: int, metrics: DeviceMetrics
@@ -220,36 +255,45 @@ class Session:
     ) -> Any:
         """Call until somebody answers; errors of the answer itself are raised at once."""
         timeout = self._deadlines.call_s if timeout_s is None else timeout_s
-        delays = self._patience.retry.delays(self._patience.rng)
-        refused_s = 0.0
+        trouble = _Trouble(self._patience)
         while True:
             try:
                 with status.translated(self.address):
                     response = method(request, timeout=timeout)
-            except (CoordinatorUnavailable, DeadlineExceeded) as error:  # noqa: PERF203
-                refused_s = 0.0
-                self._mark(Link.LOST, error)
-                self._patience.pause(_next_delay(delays, error))
-            except StoreFull as error:
-                self._mark(Link.FULL, error)
-                self._patience.pause(max(_next_delay(delays, error), error.retry_after_s))
-            except TlsFailure as error:
-                self._mark(Link.REFUSED, error)
-                refused_s += self._wait_refused(refused_s, delays, error)
+            except _BEARABLE as error:  # noqa: PERF203
+                self._bear(error, trouble)
             else:
                 self._mark(Link.UP)
                 return response
 
-    def _wait_refused(self, refused_s: float, delays: Iterator[float], error: TlsFailure) -> float:
-        """Wait before the next handshake and say how long; raises `error` to end the client."""
-        if refused_s < BELIEVED_AFTER_S:
-            wait_s = min(_next_delay(delays, error), BELIEVED_AFTER_S - refused_s)
+    def _transfer_s(self, size_bytes: int) -> float:
+        return transfer_timeout_s(max(0, size_bytes), self._deadlines.call_s)
+
+    def _bear(self, error: ReefleetError, trouble: _Trouble) -> None:
+        """Wait before the next attempt; raises `error` where there is to be none."""
+        if isinstance(error, TlsFailure):
+            self._mark(Link.REFUSED, error)
+            self._wait_refused(trouble, error)
+            return
+        trouble.refused_s = 0.0
+        if isinstance(error, StoreFull):
+            self._mark(Link.FULL, error)
+            self._patience.pause(max(_next_delay(trouble.delays, error), error.retry_after_s))
+        else:
+            self._mark(Link.LOST, error)
+            self._patience.pause(_next_delay(trouble.delays, error))
+
+    def _wait_refused(self, trouble: _Trouble, error: TlsFailure) -> None:
+        """Wait before the next handshake; raises `error` to end the client."""
+        if trouble.refused_s < BELIEVED_AFTER_S:
+            left_s = BELIEVED_AFTER_S - trouble.refused_s
+            wait_s = min(_next_delay(trouble.delays, error), left_s)
         elif self._patience.ends_on_refusal:
             raise error
         else:
             wait_s = REFUSED_PAUSE_S
         self._patience.pause(wait_s)
-        return wait_s
+        trouble.refused_s += wait_s
 
     def _mark(self, link: Link, error: Exception | None = None) -> None:
         if link is not self.link:
@@ -261,51 +305,20 @@ class Session:
         self.link = link
 
 
+def _requests(
+    lease: str, digest: str, offset: int, chunks: Iterator[bytes]
+) -> Iterator[fleet_pb2.PutUpdateRequest]:
+    first = fleet_pb2.PutUpdateRequest(lease=lease, sha256=digest, offset=offset)
+    for data in chunks:
+        first.data = data
+        yield first
+        first = fleet_pb2.PutUpdateRequest()
+
+
 def _next_delay(delays: Iterator[float], error: Exception) -> float:
     for delay in delays:
         return delay
     raise error
-
-
-def _task(message: fleet_pb2.Task) -> Task:
-    kind = _KINDS.get(message.kind)
-    if kind is None:
-        msg = f"the coordinator asks for work of kind {message.kind}, which this client cannot do"
-        raise WireError(msg)
-    if not _LEASE.fullmatch(message.lease):
-        msg = f"the coordinator names the lease {message.lease[:80]!r}; it is not a plain name"
-        raise WireError(msg)
-    if message.rounds_total < 1 or message.round < 1:
-        msg = f"the coordinator names round {message.round} of {message.rounds_total}"
-        raise WireError(msg)
-    return Task(
-        kind=kind,
-        lease=message.lease,
-        round=message.round,
-        rounds_total=message.rounds_total,
-        base_version=message.base_version,
-        plan=convert.plan_from_pb(message.plan),
-        manifest=_artifact(message.manifest),
-        signature=message.manifest_signature,
-        weights=_artifact(message.weights),
-        deadline_s=message.deadline_s,
-        turn=message.turn,
-    )
-
-
-def _broker(message: fleet_pb2.Broker, coordinator: str) -> Broker:
-    host = message.host or coordinator.rpartition(":")[0].strip("[]")
-    if len(host) > MAX_HOST_CHARS or message.port >= 1 << 16:
-        msg = f"the coordinator names a broker at {host[:80]!r}, port {message.port}"
-        raise WireError(msg)
-    return Broker(host, message.port, max(LEAST_TELEMETRY_S, message.telemetry_s))
-
-
-def _artifact(message: artifact_pb2.ArtifactRef) -> Artifact:
-    if not _DIGEST.fullmatch(message.sha256):
-        msg = f"the coordinator names a file {message.sha256[:80]!r}; it is not a sha256"
-        raise WireError(msg)
-    return Artifact(message.sha256, message.size_bytes)
 
 
 def _reference(artifact: Artifact) -> artifact_pb2.ArtifactRef:

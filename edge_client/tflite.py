@@ -3,58 +3,77 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_client.chain import CHAINED, LOGITS
 from reefleet.errors import RuntimeUnavailable, TensorMismatch, WireError
+from reefleet.model import Shape
 from reefleet.native_output import without_notices
-
-CHAINED = "_out"
+from reefleet.wire.manifest import stage_name
 
 _MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
+_HANDED_ON = frozenset({"history", "tokens"})
+_FIRST, _LAST = frozenset({"image"}), frozenset({LOGITS})
+_GIVEN = frozenset({LOGITS, *(f"{name}{CHAINED}" for name in _HANDED_ON)})
 
 Values = NDArray[np.generic]
+Names = frozenset[str]
 
 
-class TfliteStage:
-    """One stage file with its weights inside."""
+class TfliteChain:
+    """One file with its weights inside; its signatures are the stages, its threads are shared."""
 
-    def __init__(self, file: str, graph: bytes, threads: int) -> None:
-        """Open the file; raises WireError where the runtime refuses it or it is no stage."""
+    def __init__(self, file: str, graph: bytes, stages: int, classes: int, threads: int) -> None:
+        """Open the file; raises WireError where the runtime refuses it or it holds no chain."""
         make = _interpreter()
         try:
             with without_notices():
                 interpreter = make(model_content=graph, num_threads=threads)
                 interpreter.allocate_tensors()
-                (key,) = interpreter.get_signature_list()
-                self._call = interpreter.get_signature_runner(key)
+                names = [stage_name(position) for position in range(stages)]
+                self._calls = [interpreter.get_signature_runner(name) for name in names]
         except (RuntimeError, ValueError) as error:
             msg = f"the runtime refuses {file}: {str(error).strip()[:300]}"
             raise WireError(msg) from error
         self._file = file
-        self._inputs = sorted(self._call.get_input_details())
-        if self._inputs not in (["image"], ["history", "tokens"]):
-            msg = f"the stage file {file} has inputs {self._inputs}"
-            raise TensorMismatch(msg)
-        if "logits" not in self._call.get_output_details():
-            msg = f"the stage file {file} has no output 'logits'"
-            raise TensorMismatch(msg)
+        for name, call in zip(names, self._calls, strict=True):
+            inputs = _HANDED_ON if name != names[0] else _FIRST
+            outputs = _GIVEN if name != names[-1] else _LAST
+            _require_stage(f"{file}, {name}", call, inputs, outputs, (1, classes))
 
-    def run(self, values: Mapping[str, Values]) -> dict[str, Values]:
-        """Outputs of this stage from those of the one before; raises WireError."""
-        if missing := [name for name in self._inputs if name not in values]:
-            msg = f"the stage before {self._file} gives no {missing[0]!r}"
-            raise WireError(msg)
-        try:
-            found = self._call(**{name: values[name] for name in self._inputs})
-        except (RuntimeError, ValueError) as error:
-            msg = f"{self._file} failed to run: {str(error).strip()[:300]}"
-            raise WireError(msg) from error
-        return {name.removesuffix(CHAINED): value for name, value in found.items()}
+    def exits(self, image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+        """Logits [1, classes] of one exit after the other; raises WireError.
+
+        A stage runs when its exit is asked for.
+        """
+        feed: Mapping[str, Values] = {"image": image}
+        for call in self._calls:
+            try:
+                found = call(**feed)
+            except (RuntimeError, ValueError) as error:
+                msg = f"{self._file} failed to run: {str(error).strip()[:300]}"
+                raise WireError(msg) from error
+            feed = {name.removesuffix(CHAINED): found[name] for name in found if name != LOGITS}
+            yield found[LOGITS]
+
+
+def _require_stage(label: str, call: Any, inputs: Names, outputs: Names, logits: Shape) -> None:
+    """Raise TensorMismatch where a signature reads or gives something else."""
+    for kind, wanted, found in (
+        ("inputs", inputs, call.get_input_details()),
+        ("outputs", outputs, call.get_output_details()),
+    ):
+        if found.keys() != wanted:
+            msg = f"{label} has {kind} {sorted(found)}, {sorted(wanted)} were expected"
+            raise TensorMismatch(msg)
+    if (shape := tuple(int(n) for n in found[LOGITS]["shape"])) != logits:
+        msg = f"{label} gives logits of shape {shape}, the manifest says {logits}"
+        raise TensorMismatch(msg)
 
 
 def _interpreter() -> Any:

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
+from edge_client.stopping import Stopped
 from edge_client.task import Artifact
 from reefleet.blobs import BlobStore
 from reefleet.errors import PayloadTooLarge, TruncatedPayload, WireError
 from reefleet.rpc.limits import CHUNK_BYTES
 
 OWNER = "download"
-# The coordinator holds a chunk of every device that is sending at once.
-SENT_BYTES = CHUNK_BYTES // 2
+
+Chunks = Callable[[int], Iterator[bytes]]  # all bytes from an offset on
 
 
 class Source(Protocol):
     """Where chunks come from."""
 
-    def fetch_chunk(self, digest: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-        """Bytes from `offset` and the size of the whole file."""
+    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[bytes, int]]:
+        """Bytes from `offset` on, in order, each time with the size of the whole file."""
 
 
 class Sink(Protocol):
-    """Where an update goes, chunk by chunk."""
+    """Where an update goes."""
 
     def open_update(self, lease: str, update: Artifact) -> int:
         """Offset to go on from."""
 
-    def put_chunk(self, lease: str, digest: str, offset: int, data: bytes) -> int:
-        """Offset of the next chunk."""
+    def put_update(self, lease: str, update: Artifact, offset: int, chunks: Chunks) -> int:
+        """Send what follows `offset`; the offset held then."""
 
 
 def download(
@@ -50,12 +52,14 @@ def download(
         msg = f"the coordinator offers a file of {artifact.size_bytes} bytes, over {max_bytes}"
         raise PayloadTooLarge(msg)
     offset = store.partial_size(OWNER, artifact.sha256)
-    while offset < artifact.size_bytes:
-        check()
-        wanted = min(CHUNK_BYTES, artifact.size_bytes - offset)
-        data, total = source.fetch_chunk(artifact.sha256, offset, wanted)
-        _require_sound(artifact, offset, data, total)
-        offset = store.append(OWNER, artifact.sha256, offset, data, artifact.size_bytes)
+    if offset < artifact.size_bytes:
+        for data, total in source.fetch(artifact, offset):
+            check()
+            _require_sound(artifact, offset, data, total)
+            offset = store.append(OWNER, artifact.sha256, offset, data, artifact.size_bytes)
+        if offset < artifact.size_bytes:
+            msg = f"blob {artifact.sha256} ends at byte {offset} of {artifact.size_bytes}"
+            raise TruncatedPayload(msg)
     if not artifact.size_bytes:
         store.append(OWNER, artifact.sha256, 0, b"", 0)
     store.finish(OWNER, artifact.sha256)
@@ -69,12 +73,20 @@ def upload(
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Send what the coordinator does not hold of an update; raises WireError on a bad offset."""
+
+    def chunks(offset: int) -> Iterator[bytes]:
+        with suppress(Stopped):  # in a thread of the sink's: the loop below meets it again
+            while offset < update.size_bytes:
+                check()
+                yield data[offset : offset + CHUNK_BYTES]
+                offset += CHUNK_BYTES
+
     offset = sink.open_update(lease, update)
     while offset < update.size_bytes:
         check()
         _require_offset(offset, 0, update)
-        chunk = data[offset : offset + SENT_BYTES]
-        held = sink.put_chunk(lease, update.sha256, offset, chunk)
+        held = sink.put_update(lease, update, offset, chunks)
+        check()
         _require_offset(held, offset + 1, update)
         offset = held
 
@@ -84,10 +96,10 @@ def _require_sound(artifact: Artifact, offset: int, data: bytes, total: int) -> 
         msg = f"blob {artifact.sha256} has {total} bytes, announced were {artifact.size_bytes}"
         raise TruncatedPayload(msg)
     if not data:
-        msg = f"blob {artifact.sha256} ends at byte {offset} of {artifact.size_bytes}"
+        msg = f"blob {artifact.sha256} comes with an empty chunk at byte {offset}"
         raise TruncatedPayload(msg)
-    if len(data) > CHUNK_BYTES or offset + len(data) > artifact.size_bytes:
-        msg = f"a chunk of {len(data)} bytes of blob {artifact.sha256} is more than was asked for"
+    if offset + len(data) > artifact.size_bytes:
+        msg = f"a chunk of {len(data)} bytes of blob {artifact.sha256} goes beyond its end"
         raise PayloadTooLarge(msg)
 
 

@@ -60,16 +60,20 @@ def _beside(folder: Path) -> Iterator[Path]:
     except OSError as error:
         _remove_empty(missing)
         msg = f"cannot write in {folder.parent}: {error.strerror}"
-        raise StoreError(msg) from error
+        raise _refused(error, msg) from error
     try:
         fresh.chmod(0o755)
         yield fresh
     except OSError as error:
         msg = f"cannot write the bundle {folder}: {error.strerror}"
-        raise (StoreFull if error.errno == errno.ENOSPC else StoreError)(msg) from error
+        raise _refused(error, msg) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         _remove_empty(missing)
+
+
+def _refused(error: OSError, msg: str) -> StoreError:
+    return (StoreFull if error.errno == errno.ENOSPC else StoreError)(msg)
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

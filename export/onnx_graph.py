@@ -6,6 +6,7 @@ default domain.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ OPSET = 20
 IR_VERSION = 10
 OLD_IR_VERSION = 7  # of opset 13's time; old parsers read no newer one
 EXTERNAL_LOCATION = "weights.rft"
+_DIGITS = string.digits + string.ascii_letters
 
 Array = NDArray[Any]
 
@@ -33,12 +35,17 @@ class GraphBuilder:
         self._initializers: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
+        self._short: dict[str, str] = {}
         self._fresh = 0
 
-    def fresh(self, hint: str = "v") -> str:
+    def fresh(self) -> str:
         """A value name that nothing else has, short: at few bits names would outweigh codes."""
+        rest, digits = self._fresh, ""
+        while rest or not digits:
+            rest, digit = divmod(rest, len(_DIGITS))
+            digits = _DIGITS[digit] + digits
         self._fresh += 1
-        return f"_{hint[:1]}{self._fresh}"
+        return f"_{digits}"
 
     def add(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> str:
         """Append a node and return its first output's name."""
@@ -48,7 +55,7 @@ class GraphBuilder:
         self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any
     ) -> list[str]:
         """Append a node and return the names of all its outputs."""
-        names = [self.fresh(op.lower()) for _ in range(outputs)]
+        names = [self.fresh() for _ in range(outputs)]
         self._nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         return names
 
@@ -60,6 +67,10 @@ class GraphBuilder:
         """Store a weight under its own name."""
         self._initializers.append(numpy_helper.from_array(value, name))
 
+    def shorten(self, name: str) -> None:
+        """Let the file hold a value under a short name, for no reader asks for its own."""
+        self._short[name] = self.fresh()
+
     def alias(self, name: str, value: str) -> None:
         """Make `value` available as the graph output `name`."""
         self._nodes.append(helper.make_node("Identity", [value], [name]))
@@ -69,7 +80,7 @@ class GraphBuilder:
         array = np.asarray(value, order="C")  # ascontiguousarray would give a scalar an axis
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
-            name = self.fresh("const")
+            name = self.fresh()
             self._constants[key] = name
             self._initializers.append(numpy_helper.from_array(array, name))
         return self._constants[key]
@@ -109,14 +120,18 @@ class GraphBuilder:
         kept: list[onnx.NodeProto] = []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
+                while node.op_type == "LayerNormalization" and node.output[-1] not in needed:
+                    node.output.pop()  # the statistics are optional
                 kept.append(node)
                 needed.update(node.input)
+        initializers = [tensor for tensor in self._initializers if tensor.name in needed]
+        self._rename(kept, initializers)
         graph = helper.make_graph(
             kept[::-1],
             name,
             self._inputs,
             self._outputs,
-            [tensor for tensor in self._initializers if tensor.name in needed],
+            initializers,
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", self.opset)], producer_name="reefleet"
@@ -124,6 +139,14 @@ class GraphBuilder:
         model.ir_version = IR_VERSION if self.opset >= OPSET else OLD_IR_VERSION
         helper.set_model_props(model, dict(metadata or {}))
         return model
+
+    def _rename(self, nodes: Sequence[onnx.NodeProto], stored: Sequence[onnx.TensorProto]) -> None:
+        short = self._short
+        for node in nodes:
+            node.input[:] = [short.get(name, name) for name in node.input]
+            node.output[:] = [short.get(name, name) for name in node.output]
+        for tensor in stored:
+            tensor.name = short.get(tensor.name, tensor.name)
 
 
 def _value_info(name: str, dtype: np.dtype[Any], shape: Sequence[int]) -> onnx.ValueInfoProto:

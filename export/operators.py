@@ -105,12 +105,13 @@ def _layer_norm(context: Context, node: fx.Node) -> Sequence[str]:
     value, made = context.loose(x)
     if len(normalized) > 1 or made[-1] != normalized[0]:
         value, made = context.value(x), shape_of(x)
+    axis = {} if len(normalized) == 1 else {"axis": -len(normalized)}  # the last by default
     found = context.graph.add_many(
         "LayerNormalization",
         [value, context.value(weight), context.value(bias)],
         3,
-        axis=-len(normalized),
         epsilon=float(epsilon),
+        **axis,
     )
     context.remember(found[0], made)
     for statistic in found[1:]:
@@ -120,7 +121,9 @@ def _layer_norm(context: Context, node: fx.Node) -> Sequence[str]:
 
 def _softmax(op: str) -> Emitter:
     def emit(context: Context, node: fx.Node) -> Sequence[str]:
-        return [context.graph.add(op, [context.value(arguments(node)[0])], axis=arguments(node)[1])]
+        x, axis = arguments(node)[:2]
+        last = axis % len(shape_of(node)) == len(shape_of(node)) - 1
+        return [context.graph.add(op, [context.value(x)], **({} if last else {"axis": axis}))]
 
     return emit
 
@@ -150,19 +153,10 @@ def _slice(context: Context, node: fx.Node) -> Sequence[str]:
         return [context.value(source)]
     extent = shape_of(source)[int(axis)]
     ints = context.graph.ints
-    bounds = [int(start or 0), extent if end is None else min(int(end), extent)]
-    return [
-        context.graph.add(
-            "Slice",
-            [
-                context.value(source),
-                ints(bounds[0]),
-                ints(bounds[1]),
-                ints(int(axis)),
-                ints(int(step)),
-            ],
-        )
-    ]
+    last = extent if end is None else min(int(end), extent)
+    steps = [] if step == 1 else [ints(int(step))]
+    bounds = [ints(int(start or 0)), ints(last), ints(int(axis)), *steps]
+    return [context.graph.add("Slice", [context.value(source), *bounds])]
 
 
 def _select_backward(context: Context, node: fx.Node) -> Sequence[str]:

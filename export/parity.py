@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from export.runtimes import ONNX, open_runner, run_chain
+from export.runtimes import ONNX, open_chain, run_chain
 from reefleet.errors import ParityFailure
 from reefleet.learning.ree import exit_logits
 from reefleet.model import ModelSpec
@@ -50,21 +50,19 @@ def run_stages(
 ) -> Array:
     """Logits [N, E, classes] of the chain, image [1, C, S, S] by image, in onnxruntime."""
     filled = Initializers(tensors)
-    runners = [
-        open_runner(ONNX, graphs[stage.file], weights=filled.of(stage.initializers))
-        for stage in stages
-    ]
-    return np.concatenate([run_chain(runners, image[None]) for image in images])
+    weights = [filled.of(stage.initializers) for stage in stages]
+    chain = open_chain(ONNX, [graphs[stage.file] for stage in stages], weights=weights)
+    return np.concatenate([run_chain(chain, image[None]) for image in images])
 
 
 def run_variant(variant: Variant, files: Mapping[str, bytes], images: Array) -> Array:
     """Logits [N, E, classes] of a variant in its runtime, a short last batch filled up."""
-    runners = [open_runner(variant.runtime, files[name]) for name in variant.files]
+    chain = open_chain(variant.runtime, [files[name] for name in variant.files])
     size = variant.batch
     short = -len(images) % size
     padded = np.concatenate([images, np.repeat(images[-1:], short, 0)])
     found = [
-        run_chain(runners, padded[first : first + size]) for first in range(0, len(padded), size)
+        run_chain(chain, padded[first : first + size]) for first in range(0, len(padded), size)
     ]
     return np.concatenate(found)[: len(images)]
 
@@ -104,7 +102,7 @@ def check_variant(
     labels: Labels | None = None,
 ) -> list[ExitParity]:
     """Compare every exit of a variant with torch's logits; raises ParityFailure."""
-    names = variant.files if variant.staged else variant.files * len(depths)
+    names = variant.files if len(variant.files) > 1 else variant.files * len(depths)
     found = run_variant(variant, files, images)
     named = list(zip(names, depths, strict=True))
     return compare(named, found, torch, exact=variant.form == FLOAT_FORM, labels=labels)

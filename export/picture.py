@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 from export.bundle import MANIFEST
 from export.measurement import Job, measure
 from export.runtimes import ONNX
-from reefleet.errors import InputError, RuntimeUnavailable
+from reefleet.errors import InputError, RuntimeUnavailable, StoreError, StoreFull
 from reefleet.wire.manifest import SubmodelBundle
 
 WIDTH, HEIGHT = 60, 12
@@ -68,7 +70,10 @@ def text_chart(found: Sequence[Point]) -> str:
 
 
 def draw(path: Path, found: Sequence[Point], title: str) -> None:
-    """Write the picture in the format of the file's name; raises RuntimeUnavailable, InputError."""
+    """Write the picture in the format of the file's name.
+
+    Raises RuntimeUnavailable, InputError for a format, StoreError or StoreFull leaving no half.
+    """
     try:
         import matplotlib as mpl
     except ModuleNotFoundError as error:
@@ -94,10 +99,22 @@ def draw(path: Path, found: Sequence[Point], title: str) -> None:
     axes.set_xlim(left=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.25)
+    drawn = io.BytesIO()
     try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        msg = f"cannot write the picture {path}: {error}"
+        figure.savefig(drawn, dpi=150, format=path.suffix[1:] or "png")
+    except ValueError as error:
+        msg = f"cannot draw the picture {path}: {error}"
         raise InputError(msg) from error
     finally:
         plt.close(figure)
+    _write(path, drawn.getvalue())
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        if path.is_file():
+            path.unlink()
+        msg = f"cannot write the picture {path}: {error.strerror}"
+        raise (StoreFull if error.errno == errno.ENOSPC else StoreError)(msg) from error

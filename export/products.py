@@ -48,7 +48,7 @@ def _picked(context: Context, node: fx.Node) -> tuple[str, list[int]] | None:
         table, made = context.shaped(table, made, wanted), wanted
     ints = context.graph.ints
     last = ints(len(made) - 1)
-    part = context.graph.add("Slice", [table, ints(first), ints(first + inner), last, ints(1)])
+    part = context.graph.add("Slice", [table, ints(first), ints(first + inner), last])
     rest = (*shape[:chosen], *shape[chosen + 1 :])
     order = [axis - (axis > chosen) for axis in order]
     return context.shaped(part, (*made[:-1], inner), rest), order

@@ -12,6 +12,7 @@ from onnx import numpy_helper
 
 from export.tflite.graph import schema
 from export.weights import planes
+from reefleet.errors import ParityFailure
 from reefleet.wire.bitpack import unpack
 
 Steps = dict[str, tuple[NDArray[np.int8], float]]
@@ -40,19 +41,25 @@ def onnx_steps(data: bytes) -> Steps:
 
 
 def tflite_steps(data: bytes) -> Steps:
-    """Steps of the integer weights of a TFLite file, by the name their tensors have."""
+    """Steps of the integer weights of a TFLite file, by the name their tensors have.
+
+    Raises ParityFailure where two subgraphs hold different weights of one name.
+    """
     made = schema()
     model = made.ModelT.InitFromPackedBuf(data, 0)
-    kinds = {made.TensorType.INT8: np.int8, made.TensorType.INT4: None}
     found: Steps = {}
-    for tensor in model.subgraphs[0].tensors:
-        if tensor.type not in kinds or tensor.quantization is None:
+    for tensor in (tensor for graph in model.subgraphs for tensor in graph.tensors):
+        if tensor.type not in {made.TensorType.INT8, made.TensorType.INT4}:
             continue
         raw = np.asarray(model.buffers[tensor.buffer].data, np.uint8)
         flat = _nibbles(raw) if tensor.type == made.TensorType.INT4 else raw.view(np.int8)
         shape = tuple(int(extent) for extent in tensor.shape)
         steps = flat[: int(np.prod(shape))].reshape(shape)
-        found[tensor.name.decode()] = (steps, float(tensor.quantization.scale[0]))
+        name, scale = tensor.name.decode(), float(tensor.quantization.scale[0])
+        before, same_scale = found.setdefault(name, (steps, scale))
+        if scale != same_scale or not np.array_equal(steps, before):
+            msg = f"two stages hold different weights {name!r}"
+            raise ParityFailure(msg)
     return found
 
 
@@ -73,15 +80,16 @@ def _looked_up(
 
 
 def _stored_shapes(graph: onnx.GraphProto, arrays: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Shapes that Reshape nodes with a constant give, and of what is looked up with them."""
+    """Shapes of the weights that are unpacked, by the last Reshape between codes and product."""
+    unpacked = {name: name.partition(".codes")[0] for name in arrays if ".codes" in name}
     shapes: dict[str, tuple[int, ...]] = {}
     for node in graph.node:
-        if node.op_type == "Reshape" and node.input[1] in arrays:
-            shapes[node.output[0]] = tuple(int(extent) for extent in arrays[node.input[1]])
-        elif node.op_type in {"BitwiseOr", "Cast"} and node.input[0] in shapes:
-            shapes[node.output[0]] = shapes[node.input[0]]
-        elif node.op_type == "Gather" and node.input[1] in shapes:
-            shapes[node.output[0]] = shapes[node.input[1]]
+        weight = next((unpacked[name] for name in node.input if name in unpacked), None)
+        if weight is None or node.op_type == "MatMulInteger":
+            continue
+        unpacked[node.output[0]] = weight
+        if node.op_type == "Reshape":
+            shapes[weight] = tuple(int(extent) for extent in arrays[node.input[1]])
     return shapes
 
 

@@ -28,7 +28,7 @@ from reefleet.model import (
     state_shape,
     tensor_shapes,
 )
-from reefleet.wire.manifest import Initializer, Stage
+from reefleet.wire.manifest import Initializer, Stage, stage_name
 
 MODEL = "model"
 
@@ -55,12 +55,10 @@ def model_part(spec: ModelSpec, depth: int, batch: int = 1) -> Part:
     return Part(MODEL, depth, traced, frozenset(weights))
 
 
-def stage_parts(spec: ModelSpec, depth: int, batch: int = 1) -> tuple[Part, ...]:
-    """The stages of a sub-model, shallow to deep."""
+def stage_parts(spec: ModelSpec, depth: int) -> tuple[Part, ...]:
+    """The stages of a sub-model at batch 1, shallow to deep."""
     exits = spec.exits_within(depth)
-    return tuple(
-        _stage_part(spec, position, last == depth, batch) for position, last in enumerate(exits)
-    )
+    return tuple(_stage_part(spec, position, last == depth) for position, last in enumerate(exits))
 
 
 def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
@@ -71,7 +69,7 @@ def predict_graph(spec: ModelSpec, depth: int, batch: int) -> onnx.ModelProto:
 def stage_graphs(
     spec: ModelSpec, depth: int, *, quantized: bool, also: Collection[str] = ()
 ) -> list[tuple[Stage, onnx.ModelProto]]:
-    """The stages of a sub-model at batch 1, shallow to deep, with the weights each expects.
+    """The stages of a sub-model, shallow to deep, as graphs with the weights each expects.
 
     `also` names matrices on the grid beside those that carry a codebook by role.
     """
@@ -80,17 +78,17 @@ def stage_graphs(
 
 
 @lru_cache(maxsize=256)
-def _stage_part(spec: ModelSpec, position: int, final: bool, batch: int) -> Part:  # noqa: FBT001  # a cache key
+def _stage_part(spec: ModelSpec, position: int, final: bool) -> Part:  # noqa: FBT001  # a cache key
     first, last = (0, *spec.exits)[position : position + 2]
     weights = {
         name: value for name, value in _weights(spec, last).items() if _used(name, first, last)
     }
     example = (
-        {"image": _image(spec, batch)}
+        {"image": _image(spec, 1)}
         if first == 0
         else {
-            "tokens": torch.zeros(batch, *state_shape(spec, first)),
-            "history": torch.zeros(batch, first + 1, spec.width),
+            "tokens": torch.zeros(1, *state_shape(spec, first)),
+            "history": torch.zeros(1, first + 1, spec.width),
         }
     )
 
@@ -105,7 +103,7 @@ def _stage_part(spec: ModelSpec, position: int, final: bool, batch: int) -> Part
         return logits if final else {**logits, "tokens_out": tokens, "history_out": history}
 
     traced = trace(function, {**example, **weights})
-    return Part(f"stage-{position}", last, traced, frozenset(weights))
+    return Part(stage_name(position), last, traced, frozenset(weights))
 
 
 def _stage(spec: ModelSpec, part: Part, named: frozenset[str]) -> tuple[Stage, onnx.ModelProto]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from export import tensorrt
 from export.lowering import lower
 from export.onnx_graph import OPSET
-from export.stages import Part, model_part, stage_parts
+from export.stages import MODEL, Part, model_part, stage_parts
 from export.static_quantization import Calibration, StaticQdq
 from export.targets import Form
 from export.tensorrt import Parser
+from export.tflite.graph import SIGNATURE
 from export.tflite.lowering import lower_tflite
 from export.weights import Embedded, EmbeddedInt8, Packed, WeightForm
 from reefleet.errors import ConfigError
@@ -22,7 +23,10 @@ from reefleet.wire.tensors import EncodedTensor
 
 @dataclass(frozen=True, slots=True)
 class SubModel:
-    """What every variant is built from: geometry, packed tensors, what calibration saw."""
+    """What every variant is built from: geometry, packed tensors, what calibration saw.
+
+    `batch` is of the one-file graphs.
+    """
 
     spec: ModelSpec
     depth: int
@@ -38,24 +42,37 @@ def build_variant(model: SubModel, form: Form) -> tuple[Variant, dict[str, bytes
     Raises ExportError where the network cannot be said in that form, RuleBroken where TensorRT
     would refuse it.
     """
-    parts: Sequence[Part] = (model_part(model.spec, model.depth, model.batch),)
-    if form.staged:
-        parts = stage_parts(model.spec, model.depth, model.batch)
-    files = {_file(part, form): _lowered(model, form, part) for part in parts}
-    variant = Variant(form.name, form.runtime, form.form, tuple(files), form.staged, model.batch)
+    # A chain leaves early, which images of a batch would not do together.
+    batch = 1 if form.staged else model.batch
+    parts: Sequence[Part] = (
+        stage_parts(model.spec, model.depth)
+        if form.staged
+        else (model_part(model.spec, model.depth, batch),)
+    )
+    if form.format == "tflite":
+        files = {_tflite_file(form): _tflite(model, form, parts)}
+    else:
+        files = {_file(part, form): _lowered(model, form, part) for part in parts}
+    variant = Variant(form.name, form.runtime, form.form, tuple(files), form.staged, batch)
     return variant, files
 
 
+def _tflite_file(form: Form) -> str:
+    return f"{'stages' if form.staged else MODEL}.{form.form}.tflite"
+
+
+def _tflite(model: SubModel, form: Form, parts: Sequence[Part]) -> bytes:
+    """One file of one interpreter: stages of their own would each have threads that spin."""
+    traces = {part.name if form.staged else SIGNATURE: part.trace for part in parts}
+    return lower_tflite(traces, model.tensors, form.form)
+
+
 def _file(part: Part, form: Form) -> str:
-    if form.format == "tflite":
-        return f"{part.name}.{form.form}.tflite"
     prefix = "tensorrt-" if form.format == "tensorrt" else ""
     return f"{part.name}.{prefix}{form.form}.onnx"
 
 
 def _lowered(model: SubModel, form: Form, part: Part) -> bytes:
-    if form.format == "tflite":
-        return lower_tflite(part.trace, part.name, model.tensors, form.form)
     opset = OPSET if model.parser is None or form.format == "onnx" else model.parser.opset
     graph = lower(part.trace, part.name, _weights(model, form), opset=opset)
     if form.format == "tensorrt" and model.parser is not None:

@@ -123,6 +123,22 @@ class Packed(EmbeddedInt8):
     is open, so it is kept small: a byte is looked up whole.
     """
 
+    def __init__(self, tensors: Mapping[str, EncodedTensor]) -> None:
+        """Take the packed tensors of the sub-model."""
+        super().__init__(tensors)
+        self._places: dict[int, str] = {}
+
+    def declare(self, graph: GraphBuilder, name: str, shape: Shape) -> bool:
+        """Store codes, or floats for what is not quantized.
+
+        Beside few bits long names weigh, so that codes, centers and scales alone keep theirs.
+        """
+        taken = super().declare(graph, name, shape)
+        tensor = self._tensors.get(name)
+        if taken and not (isinstance(tensor, CodebookTensor) and tensor.bits == _BYTE):
+            graph.shorten(name)
+        return taken
+
     def _store(self, graph: GraphBuilder, name: str, tensor: CodebookTensor, grid: Grid) -> None:
         if tensor.bits == _BYTE:
             super()._store(graph, name, tensor, grid)
@@ -131,8 +147,7 @@ class Packed(EmbeddedInt8):
         graph.initializer(f"{name}.centers", grid.steps)
         if _BYTE % tensor.bits == 0:
             graph.initializer(f"{name}.codes", _stream(codes, tensor.bits))
-            places = graph.constant(digits(tensor.bits).astype(np.int32))
-            table = graph.add("Gather", [f"{name}.centers", places])
+            table = graph.add("Gather", [f"{name}.centers", self._digits(graph, tensor.bits)])
             found = _unpacked(graph, table, f"{name}.codes", codes.shape, _BYTE // tensor.bits)
             graph.name_output(found, name)
             return
@@ -147,6 +162,13 @@ class Packed(EmbeddedInt8):
             whole = graph.add("BitwiseOr", [whole, part])
         index = graph.add("Cast", [whole], to=onnx.TensorProto.INT32)
         graph.name_output(graph.add("Gather", [f"{name}.centers", index]), name)
+
+    def _digits(self, graph: GraphBuilder, bits: int) -> str:
+        """What each byte holds, as an index; made once in a graph from a table of bytes."""
+        if bits not in self._places:
+            table = graph.constant(digits(bits))
+            self._places[bits] = graph.add("Cast", [table], to=onnx.TensorProto.INT32)
+        return self._places[bits]
 
 
 def planes(bits: int) -> list[tuple[int, int]]:

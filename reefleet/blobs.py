@@ -14,9 +14,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from reefleet.errors import (
     ChecksumMismatch,
@@ -31,6 +31,10 @@ from reefleet.errors import (
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OWNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BUFFER_BYTES = 1 << 20
+_MOST_REMEMBERED = 4096
+
+_Key = TypeVar("_Key")
+_Fact = TypeVar("_Fact")
 
 
 def sha256_hex(data: bytes | memoryview) -> str:
@@ -45,11 +49,30 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         _publish(stream, temporary, path)
 
 
+class _Remembered(dict[_Key, _Fact]):
+    """What was found out about files; the oldest is forgotten when it is too much."""
+
+    def __setitem__(self, key: _Key, fact: _Fact) -> None:
+        super().__setitem__(key, fact)
+        while len(self) > _MOST_REMEMBERED:
+            self.pop(next(iter(self)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class BlobStore:
-    """Blobs under `root`, spread over folders by the first two digits of their digest."""
+    """Blobs under `root`, spread over folders by the first two digits of their digest.
+
+    A blob is held against its digest once, and again where its file has changed since; a transfer
+    is hashed as it arrives.
+    """
 
     root: Path
+    _known: _Remembered[str, tuple[int, int]] = field(
+        default_factory=_Remembered, compare=False, repr=False
+    )
+    _arriving: _Remembered[Path, tuple[int, Any]] = field(
+        default_factory=_Remembered, compare=False, repr=False
+    )
 
     def path(self, digest: str) -> Path:
         """Where the blob lies or would lie; raises WireError for text that is no sha256."""
@@ -64,8 +87,12 @@ class BlobStore:
 
     def renew(self, digest: str) -> bool:
         """Whether the whole blob is here; if so it is as young as one stored now."""
+        path = self.path(digest)
         try:
-            os.utime(self.path(digest))
+            was_known = self._known.get(digest) == _mark(path)
+            os.utime(path)
+            if was_known:
+                self._known[digest] = _mark(path)
         except FileNotFoundError:
             return False
         return True
@@ -84,32 +111,46 @@ class BlobStore:
         with _found(digest):
             return self.path(digest).stat().st_size
 
-    def read(self, digest: str, *, is_fresh: bool = False) -> bytes:
-        """The whole blob; raises MissingFile, or ChecksumMismatch where the disk has changed it.
-
-        A fresh one was held against its digest a moment ago and is not again.
-        """
+    def read(self, digest: str) -> bytes:
+        """The whole blob; raises MissingFile, or ChecksumMismatch where the disk has changed it."""
         with _found(digest):
-            data = self.path(digest).read_bytes()
-        if not is_fresh and sha256_hex(data) != digest:
-            msg = f"blob {digest} has been altered on disk; delete {self.path(digest)}"
-            raise ChecksumMismatch(msg)
-        return data
+            return self.checked(digest).read_bytes()
 
-    def read_chunk(self, digest: str, offset: int, max_bytes: int) -> bytes:
-        """Up to `max_bytes` bytes from `offset`, empty past the end; raises MissingFile."""
-        if offset < 0 or max_bytes < 0:
-            msg = f"a chunk of {max_bytes} bytes at offset {offset} cannot be read"
+    def checked(self, digest: str) -> Path:
+        """The blob's file, after a look at its content; raises as `read`."""
+        path = self.path(digest)
+        with _found(digest):
+            mark = _mark(path)
+            if self._known.get(digest) != mark:
+                with path.open("rb") as stream:
+                    found = _digest_of(stream)
+                if found != digest:
+                    msg = f"blob {digest} has been altered on disk; delete {path}"
+                    raise ChecksumMismatch(msg)
+                self._known[digest] = mark
+        return path
+
+    def chunks(self, digest: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
+        """The blob from `offset` to its end, in pieces; raises MissingFile."""
+        if offset < 0 or chunk_bytes < 1:
+            msg = f"chunks of {chunk_bytes} bytes from offset {offset} cannot be read"
             raise WireError(msg)
-        with _found(digest), self.path(digest).open("rb") as stream:
+        with _found(digest), self.path(digest).open("rb", 0) as stream:
             stream.seek(offset)
-            return stream.read(max_bytes)
+            while chunk := stream.read(chunk_bytes):
+                yield chunk
+
+    def set_aside(self, digest: str) -> None:
+        """Give the memory in which the system keeps a blob's pages to others; it stays on disk."""
+        with suppress(FileNotFoundError), self.path(digest).open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def put(self, data: bytes | memoryview) -> str:
         """Store `data` durably and return its digest; storing it again changes nothing."""
         digest = sha256_hex(data)
         if not self.renew(digest):
             write_atomic(self.path(digest), data)
+            self._known[digest] = _mark(self.path(digest))
         return digest
 
     def put_file(self, path: Path) -> str:
@@ -126,6 +167,7 @@ class BlobStore:
 
     def delete(self, digest: str) -> None:
         """Forget a blob, whether or not it is here."""
+        self._known.pop(digest, None)
         with _disk(self.path(digest)):
             self.path(digest).unlink(missing_ok=True)
 
@@ -151,15 +193,30 @@ class BlobStore:
             msg = f"the chunk ends at byte {end} of a transfer of {total}"
             raise PayloadTooLarge(msg)
         with _disk(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not size:
+                path.parent.mkdir(parents=True, exist_ok=True)
             # Written at its offset, not appended: two calls with one chunk leave one chunk.
-            with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", 0) as stream:
-                held = b"" if offset == size else os.pread(stream.fileno(), len(data), offset)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                held = b"" if offset == size else os.pread(handle, len(data), offset)
                 if held != data[: len(held)]:
                     msg = f"the chunk at offset {offset} differs from the one received before"
                     raise ChecksumMismatch(msg)
-                _write_at(stream.fileno(), offset + len(held), memoryview(data)[len(held) :])
+                fresh = memoryview(data)[len(held) :]
+                _write_at(handle, offset + len(held), fresh)
+            finally:
+                os.close(handle)
+        self._hash(path, offset + len(held), fresh)
         return max(size, end)
+
+    def _hash(self, path: Path, offset: int, fresh: memoryview) -> None:
+        """Go on hashing a transfer where everything before `offset` has been hashed."""
+        if not fresh:
+            return
+        done, digest = self._arriving.pop(path, (0, None)) if offset else (0, hashlib.sha256())
+        if digest is not None and done == offset:
+            digest.update(fresh)
+            self._arriving[path] = (offset + len(fresh), digest)
 
     def finish(self, owner: str, digest: str) -> None:
         """Turn a transfer into a durable blob; nothing to do where the blob is here already.
@@ -169,20 +226,31 @@ class BlobStore:
         """
         partial, path = self._partial(owner, digest), self.path(digest)
         if self.renew(digest):
-            partial.unlink(missing_ok=True)
+            self._forget(partial)
             return
         with _found(digest), partial.open("r+b") as stream:
-            if (found := _digest_of(stream)) == digest:
+            done, hashed = self._arriving.pop(partial, (-1, None))
+            is_hashed = done == os.fstat(stream.fileno()).st_size
+            found = hashed.hexdigest() if hashed and is_hashed else _digest_of(stream)
+            if found == digest:
                 with _disk(path):
                     _publish(stream, partial, path)
+                self._known[digest] = _mark(path)
                 return
-        partial.unlink(missing_ok=True)
+        self._forget(partial)
         msg = f"the bytes received have sha256 {found}, announced was {digest}"
         raise ChecksumMismatch(msg)
 
+    def _forget(self, partial: Path) -> None:
+        self._arriving.pop(partial, None)
+        partial.unlink(missing_ok=True)
+
     def drop_partials(self, owner: str) -> None:
         """Forget all unfinished transfers of `owner`."""
-        shutil.rmtree(self._owned(owner), ignore_errors=True)
+        owned = self._owned(owner)
+        for path in [path for path in list(self._arriving) if path.parent == owned]:
+            self._arriving.pop(path, None)
+        shutil.rmtree(owned, ignore_errors=True)
 
     def _partial(self, owner: str, digest: str) -> Path:
         return self._owned(owner) / self.path(digest).name
@@ -192,6 +260,12 @@ class BlobStore:
             msg = f"{owner[:80]!r} cannot own a transfer; use letters, digits, '.', '_' and '-'"
             raise InputError(msg)
         return self.root / "partial" / owner
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Changes whenever the file is written."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 def _write_at(handle: int, offset: int, data: memoryview) -> None:

@@ -11,6 +11,7 @@ from reefleet.errors import ConfigError
 
 UPLOAD_CODECS = ("float32", "float16", "int8", "codebook4", "codebook2")
 CLIP = "clip"
+KNOWN_CODECS = (CLIP, *UPLOAD_CODECS)  # steps that a client of this version can do
 MOST_STAGES = 4
 TrainedSet = Literal["full", "frozen", "lora", "ssf", "adapters", "parallel-adapters"]
 TRAINED_SETS = get_args(TrainedSet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.store.admission import AdmissionState
+from coordinator.store.demand import DemandState
 from coordinator.store.deployments import DeploymentState
 from coordinator.store.fleet import FleetState
 from coordinator.store.overview import OverviewState
@@ -16,6 +17,7 @@ class Store(
     AdmissionState,
     FleetState,
     RunState,
+    DemandState,
     UpdateState,
     DeploymentState,
     OverviewState,

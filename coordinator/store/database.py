@@ -28,7 +28,9 @@ class Database:
     def __init__(self, at: Address | Path) -> None:
         self.address = at if isinstance(at, Address) else file_address(at)
         self._writing = threading.Lock()
-        self._remembered: dict[str, Any] = {}  # of devices; forgotten with any write to them
+        # What was read of devices and of work to hand out; forgotten with any write to them.
+        self._remembered: dict[str, Any] = {}
+        self._remembered_work: dict[str, Any] = {}
         self._engine = open_engine(self.address)
         try:
             with self._write() as connection:
@@ -71,14 +73,19 @@ class Database:
             copying.copy_rows(source, connection)
 
     @contextmanager
-    def _write(self, *, of_devices: bool = True) -> Iterator[Connection]:
-        """A transaction; one that leaves devices and what they may fetch alone can say so."""
+    def _write(self, *, of_devices: bool = True, of_work: bool = True) -> Iterator[Connection]:
+        """A transaction; one that leaves devices and what they may fetch alone can say so.
+
+        So can one that hands out no work and closes no round.
+        """
         try:
             with self._writing, translated(), self._engine.begin() as connection:
                 yield connection
         finally:
             if of_devices:
                 self._remembered = {}
+            if of_work:
+                self._remembered_work = {}
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

@@ -67,11 +67,14 @@ class DeploymentState(Database):
             end_work(connection, lease, r.COMMITTED, "")
             connection.execute(insert(t.deployment_reports).values(**values))
 
-    def deployed_to(self, number: int) -> list[str]:
-        """Devices that answer from what this deployment brought."""
-        c = t.deployment_reports.c
-        query = select(c.device_id).where(c.deployment == number, c.outcome != r.KEPT)
-        return [row.device_id for row in self._all(query.order_by(c.device_id))]
+    def touched_by(self, number: int) -> list[str]:
+        """Devices that answer from what this deployment brought, or may come to, unheard yet."""
+        a, c = t.assignments.c, t.deployment_reports.c
+        kept = select(c.device_id).where(c.deployment == number, c.outcome == r.KEPT)
+        query = select(a.device_id).where(
+            a.kind == r.DEPLOY, a.round == number, a.device_id.not_in(kept)
+        )
+        return [row.device_id for row in self._all(query.order_by(a.device_id))]
 
     def deployment_counts(self, number: int) -> r.DeploymentCounts:
         """How far a deployment is."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -29,7 +30,7 @@ class FleetState(Database):
 
     def set_fact(self, name: str, value: str) -> None:
         """Set a named value."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             connection.execute(
                 upsert(connection, t.facts)
                 .values(name=name, value=value)
@@ -75,8 +76,12 @@ class FleetState(Database):
             .values(last_seen_at=bindparam("at"))
         )
         rows = [{"of": device_id, "at": at} for device_id, at in sorted(seen.items())]
-        with self._write() as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             connection.execute(change, rows)
+        remembered = self._remembered
+        for device_id, at in seen.items():
+            if known := remembered.get(device_id):
+                remembered[device_id] = replace(known, last_seen_at=at)
 
     def set_plan(
         self,
@@ -87,14 +92,27 @@ class FleetState(Database):
         bundle_key: str,
     ) -> None:
         """Keep a device's profile, its plan and the bundle this needs; forget earlier failures."""
-        self._set_device(
-            device_id,
-            profile=dump(profile),
-            plan=dump(plan.to_json()),
-            planned_for=planned_for,
-            bundle_key=bundle_key,
-            failure="",
-        )
+        self.set_plans([r.Planned(device_id, profile, plan, planned_for, bundle_key)])
+
+    def set_plans(self, planned: Sequence[r.Planned]) -> None:
+        """Keep what was planned for several devices, all of it or nothing."""
+        rows = [
+            {
+                "of": one.device_id,
+                "profile": dump(one.profile),
+                "plan": dump(one.plan.to_json()),
+                "planned_for": one.planned_for,
+                "bundle_key": one.bundle_key,
+                "failure": "",
+            }
+            for one in planned
+        ]
+        if not rows:
+            return
+        change = update(t.devices).where(t.devices.c.device_id == bindparam("of"))
+        names = [name for name in rows[0] if name != "of"]
+        with self._write() as connection:
+            connection.execute(change.values({name: bindparam(name) for name in names}), rows)
 
     def set_codecs(self, device_id: str, codecs: str) -> None:
         """Keep which codecs the device's client knows."""

@@ -14,6 +14,8 @@ from coordinator.store.database import Database, dump, upsert
 from coordinator.store.fleet import REMEMBERED, plan_of
 from reefleet.errors import Rejected
 
+_CLOSED = "rounds closed"  # no device has such a name
+
 
 class RunState(Database):
     """The half of the store that a run writes."""
@@ -32,7 +34,7 @@ class RunState(Database):
 
     def add_version(self, version: r.Version) -> None:
         """Publish a version outside a round: the first one."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             _insert_version(connection, version)
 
     def cut(self, version: int, depth: int) -> r.Cut | None:
@@ -44,7 +46,7 @@ class RunState(Database):
 
     def add_cut(self, cut: r.Cut) -> None:
         """Keep a cut; keeping it again changes nothing."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             connection.execute(
                 upsert(connection, t.cuts)
                 .values(
@@ -70,9 +72,12 @@ class RunState(Database):
 
     def rounds_closed(self) -> int:
         """How many rounds are over."""
-        query = select(func.count()).select_from(t.rounds).where(t.rounds.c.state == r.CLOSED)
-        with self._read() as connection:
-            return connection.scalar(query) or 0
+        remembered = self._remembered_work  # of this moment: a write puts another in its place
+        if (known := remembered.get(_CLOSED)) is None:
+            query = select(func.count()).select_from(t.rounds).where(t.rounds.c.state == r.CLOSED)
+            with self._read() as connection:
+                known = remembered[_CLOSED] = connection.scalar(query) or 0
+        return int(known)
 
     def add_round(
         self, opened: r.Round, assignments: Iterable[r.Assignment], *, keeps_work: bool = False
@@ -104,8 +109,13 @@ class RunState(Database):
 
     def add_assignment(self, assignment: r.Assignment) -> None:
         """Hand out one piece of work outside a round."""
+        self.add_assignments([assignment])
+
+    def add_assignments(self, assignments: Iterable[r.Assignment]) -> None:
+        """Hand out several, all of them or none."""
         with self._write(of_devices=False) as connection:
-            insert_assignment(connection, assignment)
+            for assignment in assignments:
+                insert_assignment(connection, assignment)
 
     def stop_round(
         self, number: int, reason: str, *, most: int | None = None, ends_work: bool = True
@@ -114,7 +124,7 @@ class RunState(Database):
 
         At most `most` of the waiting updates, oldest first; those of the round itself are in it.
         """
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             stopped = connection.execute(
                 update(t.rounds)
                 .where(t.rounds.c.number == number, t.rounds.c.state == r.OPEN)
@@ -142,7 +152,7 @@ class RunState(Database):
         ending = update(t.assignments).where(c.kind == r.FEDERATE, c.state == r.OPEN)
         if base_below is not None:
             ending = ending.where(c.base_version < base_below)
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             ended = ending.values(state=r.EXPIRED, reason=reason).returning(c.lease)
             return list(connection.scalars(ended))
 
@@ -166,6 +176,9 @@ class RunState(Database):
 
     def open_assignment(self, device_id: str) -> r.Assignment | None:
         """What the device has to do now: the oldest of its open work."""
+        remembered = self._remembered_work
+        if device_id in remembered:  # it had none, and nobody has been given any since
+            return None
         c = t.assignments.c
         query = (
             select(t.assignments)
@@ -174,13 +187,10 @@ class RunState(Database):
             .limit(1)
         )
         row = self._one(query)
-        return _assignment(row) if row else None
-
-    def open_work(self) -> list[tuple[str, str]]:
-        """Lease and device of all open work."""
-        c = t.assignments.c
-        rows = self._all(select(c.lease, c.device_id).where(c.state == r.OPEN))
-        return [(row.lease, row.device_id) for row in rows]
+        if row is None:
+            remembered[device_id] = True
+            return None
+        return _assignment(row)
 
     def assignment_of(self, kind: str, number: int, device_id: str) -> r.Assignment | None:
         """The work of one kind that the device had or has in one round."""
@@ -200,18 +210,6 @@ class RunState(Database):
         )
         return [_assignment(row) for row in self._all(query)]
 
-    def earlier_work(self, work: r.Assignment) -> int:
-        """How many pieces of the same kind the device was given before it in the same round."""
-        c = t.assignments.c
-        query = (
-            select(func.count())
-            .select_from(t.assignments)
-            .where(c.kind == work.kind, c.round == work.round, c.device_id == work.device_id)
-            .where(c.opened_at < work.opened_at)
-        )
-        with self._read() as connection:
-            return connection.scalar(query) or 0
-
     def may_fetch(self, device_id: str, sha256: str) -> bool:
         """Whether the device has been assigned this blob."""
         remembered, key = self._remembered, f"{device_id}/{sha256}"
@@ -229,7 +227,7 @@ class RunState(Database):
 
     def add_report(self, lease: str, report: r.PersonalReport) -> None:
         """Keep a device's last figures and end its work; raises Rejected where it is not open."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             end_work(connection, lease, r.COMMITTED, "")
             connection.execute(
                 insert(t.personal_reports).values(

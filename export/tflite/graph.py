@@ -1,7 +1,7 @@
-"""A small builder of TFLite models over the maintained schema: one subgraph, one signature.
+"""A small builder of TFLite models over the maintained schema: a signature for each subgraph.
 
-Batch and shapes are fixed. What runtimes are known to compute wrongly is refused here, because they
-raise no error themselves.
+Subgraphs share what is stored and, in the runtime, one pool of threads. Batch and shapes are fixed.
+What runtimes are known to compute wrongly is refused here, because they raise no error themselves.
 """
 
 from __future__ import annotations
@@ -51,16 +51,65 @@ def require_right_results(op: str, kind: str, scales: Sequence[float]) -> None:
         raise UnsupportedOperator(msg)
 
 
-class TfliteBuilder:
-    """Collects tensors and operators in order; `finish` gives the file."""
+class TfliteFile:
+    """Collects subgraphs and what they share: equal buffers are stored once."""
 
     def __init__(self) -> None:
-        """Start an empty subgraph."""
+        """Start an empty file."""
         self._schema = schema()
+        self._buffers: dict[bytes, int] = {b"": 0}  # the schema's first buffer is nobody's
+        self._codes: dict[tuple[int, int], int] = {}
+        self._graphs: list[Any] = []
+        self._signatures: list[Any] = []
+
+    def buffer(self, data: bytes) -> int:
+        """The buffer that holds these bytes."""
+        return self._buffers.setdefault(data, len(self._buffers))
+
+    def operator(self, op: int, version: int) -> int:
+        """The code of an operator of that version."""
+        return self._codes.setdefault((op, version), len(self._codes))
+
+    def add(self, graph: Any, signature: Any) -> None:
+        """Append a subgraph and the signature that names its inputs and outputs."""
+        signature.subgraphIndex = len(self._graphs)
+        self._graphs.append(graph)
+        self._signatures.append(signature)
+
+    def finish(self) -> bytes:
+        """The file."""
+        import flatbuffers
+
+        made = self._schema
+        stored = [np.frombuffer(data, np.uint8) for data in list(self._buffers)[1:]]
+        model = made.ModelT(
+            version=MODEL_VERSION,
+            operatorCodes=[self._operator_code(*key) for key in self._codes],
+            subgraphs=self._graphs,
+            description="reefleet",
+            buffers=[made.BufferT(), *(made.BufferT(data=data) for data in stored)],
+            signatureDefs=self._signatures,
+        )
+        builder = flatbuffers.Builder(1 << 20)
+        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+        return bytes(builder.Output())
+
+    def _operator_code(self, op: int, version: int) -> Any:
+        # Old readers know only the byte-sized field, which holds 127 for newer operators.
+        return self._schema.OperatorCodeT(
+            deprecatedBuiltinCode=min(op, 127), builtinCode=op, version=version
+        )
+
+
+class TfliteBuilder:
+    """Collects tensors and operators of one subgraph in order; `finish` adds it to the file."""
+
+    def __init__(self, file: TfliteFile) -> None:
+        """Start an empty subgraph of the file."""
+        self._schema = schema()
+        self._file = file
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
-        self._codes: dict[tuple[int, int], int] = {}
-        self._buffers: list[Any] = [self._schema.BufferT()]
         self._constants: dict[tuple[str, tuple[int, ...], bytes], int] = {}
         self._inputs: dict[str, int] = {}
 
@@ -104,7 +153,8 @@ class TfliteBuilder:
         """Append an operator with one float32 output of that shape."""
         made = self._tensor(f"{op.lower()}_{len(self._tensors)}", shape, "FLOAT32")
         call = self._schema.OperatorT()
-        call.opcodeIndex = self._code(getattr(self._schema.BuiltinOperator, op), version)
+        code = getattr(self._schema.BuiltinOperator, op)
+        call.opcodeIndex = self._file.operator(code, version)
         call.inputs, call.outputs = list(inputs), [made]
         if options is not None:
             name, values = options
@@ -113,10 +163,8 @@ class TfliteBuilder:
         self._operators.append(call)
         return made
 
-    def finish(self, name: str, outputs: Mapping[str, int]) -> bytes:
-        """The file, with `SIGNATURE` naming inputs and outputs."""
-        import flatbuffers
-
+    def finish(self, name: str, outputs: Mapping[str, int]) -> None:
+        """Add the subgraph, with a signature of its name for inputs and outputs."""
         made = self._schema
         for output, tensor in outputs.items():
             self._tensors[tensor].name = output
@@ -128,47 +176,21 @@ class TfliteBuilder:
             name=name,
         )
         signature = made.SignatureDefT(
-            inputs=self._named(self._inputs),
-            outputs=self._named(outputs),
-            signatureKey=SIGNATURE,
-            subgraphIndex=0,
+            inputs=self._named(self._inputs), outputs=self._named(outputs), signatureKey=name
         )
-        model = made.ModelT(
-            version=MODEL_VERSION,
-            operatorCodes=[self._operator_code(*key) for key in self._codes],
-            subgraphs=[graph],
-            description="reefleet",
-            buffers=self._buffers,
-            signatureDefs=[signature],
-        )
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        self._file.add(graph, signature)
 
     def _tensor(self, name: str, shape: Sequence[int], kind: str, data: bytes = b"") -> int:
-        buffer = 0
-        if data:
-            self._buffers.append(self._schema.BufferT(data=np.frombuffer(data, np.uint8)))
-            buffer = len(self._buffers) - 1
         self._tensors.append(
             self._schema.TensorT(
                 shape=[int(extent) for extent in shape],
                 type=getattr(self._schema.TensorType, kind),
-                buffer=buffer,
+                buffer=self._file.buffer(data),
                 name=name,
                 hasRank=True,
             )
         )
         return len(self._tensors) - 1
-
-    def _code(self, op: int, version: int) -> int:
-        return self._codes.setdefault((op, version), len(self._codes))
-
-    def _operator_code(self, op: int, version: int) -> Any:
-        # Old readers know only the byte-sized field, which holds 127 for newer operators.
-        return self._schema.OperatorCodeT(
-            deprecatedBuiltinCode=min(op, 127), builtinCode=op, version=version
-        )
 
     def _named(self, tensors: Mapping[str, int]) -> list[Any]:
         return [

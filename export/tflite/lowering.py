@@ -13,7 +13,7 @@ from torch import fx
 
 from export.emitting import arguments, aten, shape_of
 from export.quantize import INT4_BITS, INT4_LIMIT
-from export.tflite.graph import INT4, TfliteBuilder
+from export.tflite.graph import INT4, TfliteBuilder, TfliteFile
 from export.tflite.operators import EMITTERS
 from export.trace import Trace
 from export.weights import grid_of, grid_steps
@@ -24,17 +24,29 @@ from reefleet.wire.tensors import CodebookTensor, EncodedTensor
 _VERSIONS = {"int8": 3, INT4: 10}
 
 
-def lower_tflite(trace: Trace, name: str, tensors: Mapping[str, EncodedTensor], form: str) -> bytes:
-    """Lower `trace` with its weights inside; `form` float32, int8 or int4 for the quantized ones.
+def lower_tflite(
+    traces: Mapping[str, Trace], tensors: Mapping[str, EncodedTensor], form: str
+) -> bytes:
+    """Lower each trace to the signature of that name, all in one file with the weights inside.
 
-    Raises UnsupportedOperator, or TensorMismatch where a weight does not lie on the form's grid.
+    `form` is float32, int8 or int4 for the quantized ones. Raises UnsupportedOperator, or
+    TensorMismatch where a weight does not lie on the form's grid.
     """
-    return _Lowering(trace, tensors, form).file(name)
+    file = TfliteFile()
+    for name, trace in traces.items():
+        _Lowering(TfliteBuilder(file), trace, tensors, form).add(name)
+    return file.finish()
 
 
 class _Lowering:
-    def __init__(self, trace: Trace, tensors: Mapping[str, EncodedTensor], form: str) -> None:
-        self.graph = TfliteBuilder()
+    def __init__(
+        self,
+        graph: TfliteBuilder,
+        trace: Trace,
+        tensors: Mapping[str, EncodedTensor],
+        form: str,
+    ) -> None:
+        self.graph = graph
         self._trace = trace
         self._tensors = tensors
         self._form = form
@@ -44,7 +56,7 @@ class _Lowering:
         self._reshaped: dict[tuple[int, tuple[int, ...]], int] = {}
         self._weights: dict[str, int] = {}
 
-    def file(self, name: str) -> bytes:
+    def add(self, name: str) -> None:
         inputs = iter(self._trace.inputs)
         outputs: dict[str, int] = {}
         for node in self._trace.graph.nodes:
@@ -56,7 +68,7 @@ class _Lowering:
                 results = arguments(node)[0]
                 for output, result in zip(self._trace.outputs, results, strict=True):
                     outputs[output] = self.value(result)
-        return self.graph.finish(name, outputs)
+        self.graph.finish(name, outputs)
 
     def loose(self, argument: Any) -> int:
         if not isinstance(argument, fx.Node):

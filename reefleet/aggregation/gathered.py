@@ -33,7 +33,7 @@ class Opened(Protocol):
     def shapes(self) -> Mapping[str, Shape]:
         """What it holds."""
 
-    def read(self, name: str) -> NDArray[np.float32]:
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
         """One tensor, decoded now."""
 
 
@@ -96,5 +96,5 @@ def blocks(
         place = slice(start, min(start + width, count))
         block = np.empty((len(holders), place.stop - start), np.float32)
         for row, update in enumerate(holders):
-            block[row] = update.read(name).reshape(-1)[place]
+            block[row] = update[name].reshape(-1)[place]
         yield place, block

@@ -89,7 +89,7 @@ def _distances(block: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _mean(chosen: list[Opened], name: str) -> NDArray[np.float32]:
-    total = chosen[0].read(name).astype(np.float64)
+    total = chosen[0][name].astype(np.float64)
     for update in chosen[1:]:
-        total += update.read(name)
+        total += update[name]
     return np.asarray(total / len(chosen), np.float32)

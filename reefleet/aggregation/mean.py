@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reefleet.errors import AggregationError, EmptyRound, ShapeConflict
-from reefleet.wire.packed import PackedBytes
+from reefleet.wire.packed import PackedFile
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
@@ -105,7 +105,7 @@ class HolderMean:
 
 
 def _shapes(update: Tensors) -> Mapping[str, tuple[int, ...]]:
-    if isinstance(update, PackedBytes):
+    if isinstance(update, PackedFile):
         return update.shapes  # none is decoded for it
     return {name: delta.shape for name, delta in update.items()}
 

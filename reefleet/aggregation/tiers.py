@@ -4,6 +4,7 @@ InclusiveFL (KDD 2022) as ReeFL's released code runs it. With g = old - mean ins
 private tensors of every tier but the deepest move by (1 - b) g + b m, where m is the mean of g over
 the next tier's own group of blocks in the round before (0 where that tier was not sampled); other
 tensors move by the mean of g over the tiers that hold them, weighted by their number of devices.
+Blocks of a convolutional backbone may differ in shape; such tensors teach one another nothing.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Tiers:
         depth = int(found.group(1)) + 1
         above = self.exits[self.exits.index(depth) + 1]
         lesson = memory.get(f"{above}/{found.group(2)}", np.zeros_like(move))
+        if lesson.shape != move.shape:
+            return move
         return np.asarray((1 - self.momentum) * move + self.momentum * lesson, np.float32)
 
     def _group_mean(self, depth: int, move: Arrays) -> Model:
@@ -79,7 +82,11 @@ class Tiers:
             found = _BLOCK.match(name)
             if found and below <= int(found.group(1)) < depth:
                 layers.setdefault(found.group(2), []).append(value)
-        return {f"{depth}/{layer}": _mean(values) for layer, values in layers.items()}
+        return {
+            f"{depth}/{layer}": _mean(values)
+            for layer, values in layers.items()
+            if len({value.shape for value in values}) == 1
+        }
 
 
 def _mean(values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

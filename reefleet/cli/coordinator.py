@@ -139,9 +139,9 @@ def _add_mqtt_acl(verbs: Any) -> None:
         help="write a mosquitto's configuration, certificate and access rules",
         description=(
             "Write what a mosquitto needs to be the fleet's broker: each device is known by its "
-            "certificate and\nreads and writes its own topics only. Run it again after a "
-            "revocation, and send mosquitto SIGHUP.\nWorks on the folder itself, on the "
-            "coordinator's machine."
+            "certificate and\nreads and writes its own topics only. The coordinator renews the "
+            "access rules after a revocation.\nWorks on the folder itself, on the coordinator's "
+            "machine."
         ),
         epilog="example:\n  reefleet coordinator mqtt-acl --dir fleet --out /etc/reefleet-mqtt",
     )

@@ -28,7 +28,7 @@ examples:
   reefleet export build weights.safetensors --contract contract.json \\
       --device rpi-zero2w --device jetson-orin-nano --data digits.npz --out sub-models
   reefleet export build out/rpi-zero2w --format onnx --format tflite --data digits.npz --out files
-  reefleet export build out/depth_digits/reefl-rate0.1-seed0 --device rpi-4b --out sub-models/rpi-4b
+  reefleet export build out/depth_ablations/reefl-rate0.03-seed0 --device rpi-4b --out sub-models
   reefleet export check sub-models/rpi-4b
 """
 DESCRIPTION = """\
@@ -122,12 +122,7 @@ def _boards(options: argparse.Namespace) -> list[Board | None]:
     if options.all_devices:
         return list(catalog.boards().values())
     found = list(dict.fromkeys(catalog.find(name).id for name in options.device))
-    if not found:
-        if options.depth is None or options.bits is None:
-            msg = "name a board with --device, or both --depth and --bits"
-            raise ConfigError(msg)
-        return [None]
-    return [catalog.find(name) for name in found]
+    return [catalog.find(name) for name in found] or [None]
 
 
 def _inputs(options: argparse.Namespace) -> tuple[Source, Part, Part | None]:
@@ -187,11 +182,14 @@ def _plan(
     from reefleet.plan import SubmodelPlan
 
     spec = source.contract.spec
-    if board is None:
-        plan = SubmodelPlan(options.depth, options.bits, 1, 1, 1, "float32")
-    elif source.bits:
+    if source.bits:
         # A personal sub-model has the depth and the bits that its device has learned.
         plan = SubmodelPlan(source.depth, source.bits, 1, 1, 1, "float32")
+    elif board is None:
+        if options.depth is None or options.bits is None:
+            msg = "name a board with --device, or both --depth and --bits"
+            raise ConfigError(msg)
+        plan = SubmodelPlan(options.depth, options.bits, 1, 1, 1, "float32")
     else:
         plan = plan_for(
             catalog.reference_profile(board.id), spec, Budget(latency_ms=options.latency_ms)

@@ -19,7 +19,7 @@ DATA_VARIABLE = "REEFLEET_DATA"
 
 EPILOG = """\
 examples:
-  reefleet simulate experiments/depth_digits.toml
+  reefleet simulate experiments/depth_ablations.toml
   reefleet simulate experiments/depth_writers.toml --data ~/data --out out/writers
 
 The table goes to stdout, progress to stderr. OUT/NAME holds one folder a run with metrics.jsonl,

@@ -134,14 +134,16 @@ def all_work(line: OperatorLine, number: int = 0, device_id: str = "") -> Iterat
     """Work of a round (0: of all) and a device ("": of all), page by page."""
     from reefleet.v1 import operator_pb2 as pb
 
-    after = ""
-    while True:
+    def begin(after: str) -> Callable[[], Any]:
         request = pb.ListWorkRequest(round=number, device_id=device_id, after=after)
-        answer = line.ask("ListWork", request)
+        return line.begin("ListWork", request)
+
+    following: Callable[[], Any] | None = begin("")
+    while following:
+        answer = following()
+        # The next page is made while this one is printed.
+        following = begin(answer.work[-1].lease) if answer.more else None
         yield from answer.work
-        if not answer.more:
-            return
-        after = answer.work[-1].lease
 
 
 def write(lines: Sequence[str]) -> None:

@@ -14,7 +14,9 @@ Sandler et al. 2018, section 3, with five choices for training on a board and an
   projecting every position, as the last layer of MobileNetV2 does, would cost as much as a block.
 - modulation: the token is no part of the map, so Ree's output returns as a bias of each channel,
   through a small matrix of the block it enters, zero at the start: an unmodulated network is the
-  point from which modulation is learned. Detached, only that matrix learns from what it changes.
+  point from which modulation is learned. The product is divided by the root of the width, without
+  which the matrix moves faster than what it feeds can follow, and deep exits suffer. Detached, only
+  that matrix learns from what it changes.
 
 Shapes: B batch, H W positions, C channels, E expanded channels, D width of a token.
 """
@@ -56,7 +58,7 @@ def feature(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:  
 
 def modulated(
     params: Params,
-    spec: ModelSpec,  # noqa: ARG001  # one protocol with the other backbones
+    spec: ModelSpec,
     index: int,
     x: Tensor,
     token: Tensor,
@@ -65,7 +67,9 @@ def modulated(
 ) -> Tensor:
     """The map [B, H, W, C] that enters block `index`, with the token [B, 1, D] as channel bias."""
     passed = token.detach() if detached else token
-    return x + F.linear(passed, params[f"blocks.{index}.modulation.weight"]).unsqueeze(1)
+    bias = F.linear(passed, params[f"blocks.{index}.modulation.weight"])  # [B, 1, C]
+    scale: float = spec.width**-0.5
+    return x + (bias * scale).unsqueeze(1)
 
 
 def depthwise(params: Params, prefix: str, x: Tensor, stride: int) -> Tensor:

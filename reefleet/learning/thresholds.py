@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_TOLERANCE = 0.005
-DEFAULT_MINIMUM = 8
-DEFAULT_MARGIN = 1.0
+from reefleet.learning.caution import DEFAULT_MARGIN, DEFAULT_MINIMUM, DEFAULT_TOLERANCE
+
 NEVER = 2.0  # above every probability: nobody leaves
 
 

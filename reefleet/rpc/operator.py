@@ -35,9 +35,18 @@ class OperatorLine:
 
     def ask(self, method: str, request: Message) -> Any:
         """Call one method by its name in the protocol and give its answer."""
-        call: Callable[..., Any] = getattr(self._stub, method)
-        with status.translated(self._address):
-            return call(request, timeout=CALL_TIMEOUT_S)
+        return self.begin(method, request)()
+
+    def begin(self, method: str, request: Message) -> Callable[[], Any]:
+        """Call one method without waiting; what comes back waits for its answer."""
+        call: Any = getattr(self._stub, method)
+        under_way = call.future(request, timeout=CALL_TIMEOUT_S)
+
+        def answer() -> Any:
+            with status.translated(self._address):
+                return under_way.result()
+
+        return answer
 
     def close(self) -> None:
         """Hang up."""

@@ -94,7 +94,8 @@ class Clients:
 
     def _personal(self, make: Make, client: Client, weights: Model, stored: State) -> Outcome:
         objective = self._objective(make, client, self._personal_epochs())
-        state = first_state(objective, weights, stored)
+        goes_on = self.method.goes_on or self.trial.settings.start == "kept"
+        state = first_state(objective, weights, stored if goes_on else {})
         lesson = self._lesson(client, Work("personalize", client.number), (0.0, 1.0))
         state, loss = train(objective, state, lesson)
         snap(state, self.trial.settings.settle)

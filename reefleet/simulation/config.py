@@ -8,7 +8,7 @@ from typing import Literal
 from reefleet.errors import ConfigError
 from reefleet.learning.objectives import Settings
 from reefleet.learning.ree import Modulation
-from reefleet.plan import TrainedSet
+from reefleet.plan import TrainedSet, codec_stages
 from reefleet.settings import within
 
 Distillation = Literal["", "best-exit", "paper", "all-pairs", "deepest", "sum"]
@@ -76,6 +76,7 @@ class RoundsConfig:
     local_epochs: int = within(1, 1, 1000)
     batch_size: int = within(16, 1, 1024)
     evaluate_every: int = within(5, 1, 100_000)
+    codec: str = "float32"  # of updates, as a fleet's [rounds] codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         """Refuse what no run can have, naming the value."""
+        if not codec_stages(self.rounds.codec):
+            msg = f"rounds.codec is {self.rounds.codec!r}; see docs/rounds.md for codecs"
+            raise ConfigError(msg)
         if not self.seeds:
             msg = "seeds must name at least one"
             raise ConfigError(msg)

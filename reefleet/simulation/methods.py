@@ -12,6 +12,7 @@
 | fedavg-finetune, reefl-finetune | as fedavg or reefl | that, fine-tuned on its own data |
 | local | none | its own model |
 | quped | two models, quantized personal one | personal model on the int8 grid |
+| one-model | as reefl | quped's last stage, as after plans of one model a device |
 | lsq, parq | as quped, with LSQ's learned step or PARQ's piecewise-affine map | the same |
 | qupel | as quped, tied by distance, not by distillation | the same |
 | fml | two float models that teach each other | personal model |
@@ -60,7 +61,10 @@ Make = Callable[[Network, Share, Settings], Objective]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One row of the table; `answers` is the role of the tensors that a client answers with."""
+    """One row of the table; `answers` is the role of the tensors that a client answers with.
+
+    With `goes_on` the last stage starts from the personal model of the rounds at any setting.
+    """
 
     exits: Literal["ree", "heads"]
     federate: Make | None
@@ -68,6 +72,7 @@ class Method:
     answers: str = "shared"
     rule: ServerRule = "mean"
     deepest_only: bool = False
+    goes_on: bool = False
 
     def network(self, spec: ModelSpec, model: ModelConfig, settings: Settings) -> Network:
         """The network that its objectives train; raises ConfigError for what they cannot."""
@@ -111,7 +116,8 @@ def _fine_tune(network: Network, share: Share, settings: Settings) -> Objective:
 def _local(network: Network, share: Share, settings: Settings) -> Objective:
     # As long as a client of a personal method trains in all: its rounds and the last stage.
     epochs = share.epochs + settings.relax_epochs + settings.finetune_epochs
-    return exits_objective(Recipe("local", network, "sum"), share.depth, epochs, settings)
+    own = replace(settings, rate=settings.personal_rate, rate_end=settings.personal_rate_end)
+    return exits_objective(Recipe("local", network, "sum"), share.depth, epochs, own)
 
 
 def _rival(make: Callable[[Network, int, int, Settings], Objective]) -> tuple[Make, Make]:
@@ -162,10 +168,11 @@ METHODS: Mapping[str, Method] = {
     "reefl-finetune": Method("ree", _exits("reefl", "best-exit"), _fine_tune),
     "local": Method("heads", None, _local),
     "quped": Method("ree", *_quped("quped"), "personal"),
+    "one-model": Method("ree", _exits("reefl", "best-exit"), _quped("quped")[1], "personal"),
     "lsq": Method("ree", *_quped("lsq"), "personal"),
     "parq": Method("ree", *_quped("parq"), "personal"),
     "qupel": Method("ree", _qupel_round, _quped("quped")[1], "personal"),
-    "fml": Method("ree", *_rival(fml), "personal"),
-    "pfedme": Method("ree", *_rival(pfedme), "personal"),
+    "fml": Method("ree", *_rival(fml), "personal", goes_on=True),
+    "pfedme": Method("ree", *_rival(pfedme), "personal", goes_on=True),
     "per-fedavg": Method("ree", _per_fedavg_round, _fine_tune),
 }

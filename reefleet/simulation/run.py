@@ -31,6 +31,7 @@ from reefleet.simulation.ground import Ground
 from reefleet.simulation.population import Client
 from reefleet.simulation.server import Model, Server
 from reefleet.simulation.trial import Trial
+from reefleet.simulation.uplink import send, without_residual
 
 CLIENTS_BETWEEN_CHECKPOINTS = 25
 Show = Callable[[str], None]
@@ -118,11 +119,12 @@ class _Run:
 
     def _fold(self, outcome: Outcome) -> float:
         client = self.population.clients[outcome.client]
-        self.server.fold(client.depth, self._voted(outcome.delta), len(client.train))
-        self.progress.clients[client.number] = outcome.kept
-        size = sum(value.nbytes for value in outcome.delta.values())
-        self.progress.bytes_up += size
-        self.progress.bytes_down += size
+        held = self.progress.clients.get(client.number, {})
+        arrived = send(outcome.delta, self.trial.experiment.rounds.codec, held)
+        self.server.fold(client.depth, self._voted(arrived.delta), len(client.train))
+        self.progress.clients[client.number] = {**outcome.kept, **arrived.lost}
+        self.progress.bytes_up += arrived.size_bytes
+        self.progress.bytes_down += sum(value.nbytes for value in outcome.delta.values())
         return outcome.loss
 
     def _voted(self, delta: Model) -> Model:
@@ -146,7 +148,7 @@ class _Run:
         return {depth: self.server.cut(depth) for depth in {client.depth for client in clients}}
 
     def _stored(self, client: Client) -> Model:
-        return self.progress.clients.get(client.number, {})
+        return without_residual(self.progress.clients.get(client.number, {}))
 
     def _shared(self, part: Part) -> Answers:
         images, labels = self.population.images(part), torch.from_numpy(part.labels)

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reefleet.errors import ConfigError
 from reefleet.learning.network import Network
-from reefleet.model import VIT, ModelSpec, Shape
+from reefleet.model import ConvGeometry, ModelSpec, Shape
 
 Indices = tuple[NDArray[np.int64], ...]
 Arrays = dict[str, NDArray[np.float32]]
@@ -36,17 +35,19 @@ def shares_of(spec: ModelSpec) -> tuple[float, ...]:
 
 
 def narrowed(spec: ModelSpec, depth: int) -> ModelSpec:
-    """Geometry of the sub-model of the tier `depth`; raises ConfigError for a convolutional one.
+    """Geometry of the sub-model of the tier `depth`: token and channels at its share, rounded up.
 
-    The width is the next multiple of the heads above its share.
+    The width of a transformer's token is the next multiple of the heads.
     """
-    if spec.kind != VIT:
-        msg = "ScaleFL scales the width of transformer blocks; the backbone must be 'vit'"
-        raise ConfigError(msg)
     share = shares_of(spec)[spec.exits.index(depth)]
-    each = min(spec.width // spec.heads, -int(-share * spec.width // spec.heads))
+    each = min(spec.width // spec.heads, _cut(spec.width / spec.heads, share))
+    conv = spec.conv and ConvGeometry(
+        _cut(spec.conv.stem, share),
+        tuple(_cut(channels, share) for channels in spec.conv.widths[:depth]),
+        spec.conv.strides[:depth],
+    )
     exits = spec.exits_within(depth)
-    return replace(spec, width=each * spec.heads, depth=depth, exits=exits)
+    return replace(spec, width=each * spec.heads, depth=depth, exits=exits, conv=conv)
 
 
 def tier_network(network: Network, rule: str, depth: int) -> Network:
@@ -100,3 +101,7 @@ class Widths:
         inner = np.arange(parts * whole).reshape(parts * heads, whole // heads)
         leading = inner[:, : shape[axis] // (parts * heads)].ravel()
         return tuple(leading if at == axis else np.arange(n) for at, n in enumerate(shape))
+
+
+def _cut(extent: float, share: float) -> int:
+    return -int(-share * extent // 1)

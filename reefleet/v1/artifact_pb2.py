@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areefleet/v1/artifact.proto\x12\x0breefleet.v1\"1\n\x0b\x41rtifactRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"F\n\x11\x46\x65tchChunkRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tmax_bytes\x18\x03 \x01(\r\"7\n\x12\x46\x65tchChunkResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x32`\n\x0f\x41rtifactService\x12M\n\nFetchChunk\x12\x1e.reefleet.v1.FetchChunkRequest\x1a\x1f.reefleet.v1.FetchChunkResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areefleet/v1/artifact.proto\x12\x0breefleet.v1\"1\n\x0b\x41rtifactRef\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\".\n\x0c\x46\x65tchRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"2\n\rFetchResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x04\x32S\n\x0f\x41rtifactService\x12@\n\x05\x46\x65tch\x12\x19.reefleet.v1.FetchRequest\x1a\x1a.reefleet.v1.FetchResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ARTIFACTREF']._serialized_start=43
   _globals['_ARTIFACTREF']._serialized_end=92
-  _globals['_FETCHCHUNKREQUEST']._serialized_start=94
-  _globals['_FETCHCHUNKREQUEST']._serialized_end=164
-  _globals['_FETCHCHUNKRESPONSE']._serialized_start=166
-  _globals['_FETCHCHUNKRESPONSE']._serialized_end=221
-  _globals['_ARTIFACTSERVICE']._serialized_start=223
-  _globals['_ARTIFACTSERVICE']._serialized_end=319
+  _globals['_FETCHREQUEST']._serialized_start=94
+  _globals['_FETCHREQUEST']._serialized_end=140
+  _globals['_FETCHRESPONSE']._serialized_start=142
+  _globals['_FETCHRESPONSE']._serialized_end=192
+  _globals['_ARTIFACTSERVICE']._serialized_start=194
+  _globals['_ARTIFACTSERVICE']._serialized_end=277
 # @@protoc_insertion_point(module_scope)

@@ -12,17 +12,15 @@ class ArtifactRef(_message.Message):
     size_bytes: int
     def __init__(self, sha256: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
 
-class FetchChunkRequest(_message.Message):
-    __slots__ = ("sha256", "offset", "max_bytes")
+class FetchRequest(_message.Message):
+    __slots__ = ("sha256", "offset")
     SHA256_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
-    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     sha256: str
     offset: int
-    max_bytes: int
-    def __init__(self, sha256: _Optional[str] = ..., offset: _Optional[int] = ..., max_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, sha256: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
 
-class FetchChunkResponse(_message.Message):
+class FetchResponse(_message.Message):
     __slots__ = ("data", "total_bytes")
     DATA_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]

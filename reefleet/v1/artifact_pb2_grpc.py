@@ -35,10 +35,10 @@ class ArtifactServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.FetchChunk = channel.unary_unary(
-                '/reefleet.v1.ArtifactService/FetchChunk',
-                request_serializer=reefleet_dot_v1_dot_artifact__pb2.FetchChunkRequest.SerializeToString,
-                response_deserializer=reefleet_dot_v1_dot_artifact__pb2.FetchChunkResponse.FromString,
+        self.Fetch = channel.unary_stream(
+                '/reefleet.v1.ArtifactService/Fetch',
+                request_serializer=reefleet_dot_v1_dot_artifact__pb2.FetchRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_artifact__pb2.FetchResponse.FromString,
                 _registered_method=True)
 
 
@@ -46,8 +46,9 @@ class ArtifactServiceServicer(object):
     """Bytes by digest. Every file that travels is fetched here in bounded chunks, resumed at an offset.
     """
 
-    def FetchChunk(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def Fetch(self, request, context):
+        """The bytes of a file from an offset to its end.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -55,10 +56,10 @@ class ArtifactServiceServicer(object):
 
 def add_ArtifactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'FetchChunk': grpc.unary_unary_rpc_method_handler(
-                    servicer.FetchChunk,
-                    request_deserializer=reefleet_dot_v1_dot_artifact__pb2.FetchChunkRequest.FromString,
-                    response_serializer=reefleet_dot_v1_dot_artifact__pb2.FetchChunkResponse.SerializeToString,
+            'Fetch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=reefleet_dot_v1_dot_artifact__pb2.FetchRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_artifact__pb2.FetchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -73,7 +74,7 @@ class ArtifactService(object):
     """
 
     @staticmethod
-    def FetchChunk(request,
+    def Fetch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -83,12 +84,12 @@ class ArtifactService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
-            '/reefleet.v1.ArtifactService/FetchChunk',
-            reefleet_dot_v1_dot_artifact__pb2.FetchChunkRequest.SerializeToString,
-            reefleet_dot_v1_dot_artifact__pb2.FetchChunkResponse.FromString,
+            '/reefleet.v1.ArtifactService/Fetch',
+            reefleet_dot_v1_dot_artifact__pb2.FetchRequest.SerializeToString,
+            reefleet_dot_v1_dot_artifact__pb2.FetchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -21,27 +21,30 @@ class ArtifactServiceStub:
     """Bytes by digest. Every file that travels is fetched here in bounded chunks, resumed at an offset."""
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    FetchChunk: grpc.UnaryUnaryMultiCallable[
-        reefleet.v1.artifact_pb2.FetchChunkRequest,
-        reefleet.v1.artifact_pb2.FetchChunkResponse,
+    Fetch: grpc.UnaryStreamMultiCallable[
+        reefleet.v1.artifact_pb2.FetchRequest,
+        reefleet.v1.artifact_pb2.FetchResponse,
     ]
+    """The bytes of a file from an offset to its end."""
 
 class ArtifactServiceAsyncStub:
     """Bytes by digest. Every file that travels is fetched here in bounded chunks, resumed at an offset."""
 
-    FetchChunk: grpc.aio.UnaryUnaryMultiCallable[
-        reefleet.v1.artifact_pb2.FetchChunkRequest,
-        reefleet.v1.artifact_pb2.FetchChunkResponse,
+    Fetch: grpc.aio.UnaryStreamMultiCallable[
+        reefleet.v1.artifact_pb2.FetchRequest,
+        reefleet.v1.artifact_pb2.FetchResponse,
     ]
+    """The bytes of a file from an offset to its end."""
 
 class ArtifactServiceServicer(metaclass=abc.ABCMeta):
     """Bytes by digest. Every file that travels is fetched here in bounded chunks, resumed at an offset."""
 
     @abc.abstractmethod
-    def FetchChunk(
+    def Fetch(
         self,
-        request: reefleet.v1.artifact_pb2.FetchChunkRequest,
+        request: reefleet.v1.artifact_pb2.FetchRequest,
         context: _ServicerContext,
-    ) -> typing.Union[reefleet.v1.artifact_pb2.FetchChunkResponse, collections.abc.Awaitable[reefleet.v1.artifact_pb2.FetchChunkResponse]]: ...
+    ) -> typing.Union[collections.abc.Iterator[reefleet.v1.artifact_pb2.FetchResponse], collections.abc.AsyncIterator[reefleet.v1.artifact_pb2.FetchResponse]]:
+        """The bytes of a file from an offset to its end."""
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

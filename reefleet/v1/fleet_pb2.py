@@ -26,19 +26,19 @@ from reefleet.v1 import artifact_pb2 as reefleet_dot_v1_dot_artifact__pb2
 from reefleet.v1 import plan_pb2 as reefleet_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17reefleet/v1/fleet.proto\x12\x0breefleet.v1\x1a\x1areefleet/v1/artifact.proto\x1a\x16reefleet/v1/plan.proto\";\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"b\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x14\n\x0cmanifest_key\x18\x03 \x01(\x0c\x12\x12\n\nfleet_port\x18\x04 \x01(\r\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"S\n\x14ReportProfileRequest\x12+\n\x07profile\x18\x01 \x01(\x0b\x32\x1a.reefleet.v1.DeviceProfile\x12\x0e\n\x06\x63odecs\x18\x02 \x03(\t\"<\n\x15ReportProfileResponse\x12#\n\x06\x62roker\x18\x01 \x01(\x0b\x32\x13.reefleet.v1.Broker\"9\n\x06\x42roker\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x13\n\x0btelemetry_s\x18\x03 \x01(\x01\"Z\n\x0fNextTaskRequest\x12+\n\nconditions\x18\x01 \x01(\x0b\x32\x17.reefleet.v1.Conditions\x12\x11\n\x04idle\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_idle\"{\n\x10NextTaskResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.reefleet.v1.TaskH\x00\x12\x11\n\x07wait_ms\x18\x02 \x01(\rH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.reefleet.v1.FinishedH\x00\x42\x06\n\x04next\"\n\n\x08\x46inished\"\xb3\x02\n\x04Task\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.reefleet.v1.TaskKind\x12\r\n\x05lease\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x14\n\x0crounds_total\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12\'\n\x04plan\x18\x06 \x01(\x0b\x32\x19.reefleet.v1.SubmodelPlan\x12*\n\x08manifest\x18\x07 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x1a\n\x12manifest_signature\x18\x08 \x01(\x0c\x12)\n\x07weights\x18\t \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x12\n\ndeadline_s\x18\n \x01(\r\x12\x0c\n\x04turn\x18\x0b \x01(\r\"L\n\x11OpenUpdateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x06update\x18\x02 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\"$\n\x12OpenUpdateResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"N\n\x0fPutChunkRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"\"\n\x10PutChunkResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x8c\x01\n\x13\x43ommitUpdateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x06update\x18\x02 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x0f\n\x07samples\x18\x03 \x01(\r\x12+\n\x07metrics\x18\x04 \x01(\x0b\x32\x1a.reefleet.v1.DeviceMetrics\"(\n\x14\x43ommitUpdateResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\"\xe9\x01\n\rDeviceMetrics\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x17\n\x0fshared_accuracy\x18\x02 \x03(\x01\x12\x19\n\x11personal_accuracy\x18\x03 \x03(\x01\x12\x18\n\x10held_out_samples\x18\x04 \x01(\r\x12\x12\n\nbytes_down\x18\x05 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x06 \x01(\x04\x12\x1b\n\x13peak_resident_bytes\x18\x07 \x01(\x04\x12\x15\n\rtrain_seconds\x18\x08 \x01(\x01\x12\r\n\x05steps\x18\t \x01(\r\x12\x13\n\x0bsteps_asked\x18\n \x01(\r\"\x85\x01\n\x15ReportPersonalRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12+\n\x07metrics\x18\x02 \x01(\x0b\x32\x1a.reefleet.v1.DeviceMetrics\x12\x30\n\nearly_exit\x18\x03 \x01(\x0b\x32\x1c.reefleet.v1.EarlyExitReport\"\xc2\x01\n\x0f\x45\x61rlyExitReport\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x1b\n\x13\x66ull_depth_accuracy\x18\x02 \x01(\x01\x12\x17\n\x0fmean_exit_depth\x18\x03 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x04 \x01(\x01\x12\x19\n\x11\x66ull_depth_p50_ms\x18\x05 \x01(\x01\x12\x14\n\x0cpacked_bytes\x18\x06 \x01(\x04\x12\x12\n\nthresholds\x18\x07 \x03(\x01\x12\x12\n\nexit_share\x18\x08 \x03(\x01\"\x18\n\x16ReportPersonalResponse\"\xcf\x01\n\x17ReportDeploymentRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07outcome\x18\x02 \x01(\x0e\x32\x1e.reefleet.v1.DeploymentOutcome\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x1c\n\x0f\x61\x63\x63uracy_before\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\nearly_exit\x18\x05 \x01(\x0b\x32\x1c.reefleet.v1.EarlyExitReportB\x12\n\x10_accuracy_before\"\x1a\n\x18ReportDeploymentResponse\"M\n\x12\x41\x62\x61ndonTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x19.reefleet.v1.AbandonCause\"\x15\n\x13\x41\x62\x61ndonTaskResponse*n\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_KIND_FEDERATE\x10\x01\x12\x19\n\x15TASK_KIND_PERSONALIZE\x10\x02\x12\x14\n\x10TASK_KIND_DEPLOY\x10\x03*\x97\x01\n\x11\x44\x65ploymentOutcome\x12\"\n\x1e\x44\x45PLOYMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45PLOYMENT_OUTCOME_INSTALLED\x10\x01\x12\x1f\n\x1b\x44\x45PLOYMENT_OUTCOME_RESTORED\x10\x02\x12\x1b\n\x17\x44\x45PLOYMENT_OUTCOME_KEPT\x10\x03*`\n\x0c\x41\x62\x61ndonCause\x12\x1d\n\x19\x41\x42\x41NDON_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x42\x41NDON_CAUSE_MEMORY\x10\x01\x12\x17\n\x13\x41\x42\x41NDON_CAUSE_CRASH\x10\x02\x32V\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.reefleet.v1.EnrollRequest\x1a\x1b.reefleet.v1.EnrollResponse2\x8b\x06\n\x0c\x46leetService\x12_\n\x10RenewCertificate\x12$.reefleet.v1.RenewCertificateRequest\x1a%.reefleet.v1.RenewCertificateResponse\x12V\n\rReportProfile\x12!.reefleet.v1.ReportProfileRequest\x1a\".reefleet.v1.ReportProfileResponse\x12G\n\x08NextTask\x12\x1c.reefleet.v1.NextTaskRequest\x1a\x1d.reefleet.v1.NextTaskResponse\x12M\n\nOpenUpdate\x12\x1e.reefleet.v1.OpenUpdateRequest\x1a\x1f.reefleet.v1.OpenUpdateResponse\x12G\n\x08PutChunk\x12\x1c.reefleet.v1.PutChunkRequest\x1a\x1d.reefleet.v1.PutChunkResponse\x12S\n\x0c\x43ommitUpdate\x12 .reefleet.v1.CommitUpdateRequest\x1a!.reefleet.v1.CommitUpdateResponse\x12Y\n\x0eReportPersonal\x12\".reefleet.v1.ReportPersonalRequest\x1a#.reefleet.v1.ReportPersonalResponse\x12_\n\x10ReportDeployment\x12$.reefleet.v1.ReportDeploymentRequest\x1a%.reefleet.v1.ReportDeploymentResponse\x12P\n\x0b\x41\x62\x61ndonTask\x12\x1f.reefleet.v1.AbandonTaskRequest\x1a .reefleet.v1.AbandonTaskResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17reefleet/v1/fleet.proto\x12\x0breefleet.v1\x1a\x1areefleet/v1/artifact.proto\x1a\x16reefleet/v1/plan.proto\";\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"b\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x14\n\x0cmanifest_key\x18\x03 \x01(\x0c\x12\x12\n\nfleet_port\x18\x04 \x01(\r\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"S\n\x14ReportProfileRequest\x12+\n\x07profile\x18\x01 \x01(\x0b\x32\x1a.reefleet.v1.DeviceProfile\x12\x0e\n\x06\x63odecs\x18\x02 \x03(\t\"<\n\x15ReportProfileResponse\x12#\n\x06\x62roker\x18\x01 \x01(\x0b\x32\x13.reefleet.v1.Broker\"9\n\x06\x42roker\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x13\n\x0btelemetry_s\x18\x03 \x01(\x01\"Z\n\x0fNextTaskRequest\x12+\n\nconditions\x18\x01 \x01(\x0b\x32\x17.reefleet.v1.Conditions\x12\x11\n\x04idle\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_idle\"{\n\x10NextTaskResponse\x12!\n\x04task\x18\x01 \x01(\x0b\x32\x11.reefleet.v1.TaskH\x00\x12\x11\n\x07wait_ms\x18\x02 \x01(\rH\x00\x12)\n\x08\x66inished\x18\x03 \x01(\x0b\x32\x15.reefleet.v1.FinishedH\x00\x42\x06\n\x04next\"\n\n\x08\x46inished\"\xb3\x02\n\x04Task\x12#\n\x04kind\x18\x01 \x01(\x0e\x32\x15.reefleet.v1.TaskKind\x12\r\n\x05lease\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\x12\x14\n\x0crounds_total\x18\x04 \x01(\r\x12\x14\n\x0c\x62\x61se_version\x18\x05 \x01(\r\x12\'\n\x04plan\x18\x06 \x01(\x0b\x32\x19.reefleet.v1.SubmodelPlan\x12*\n\x08manifest\x18\x07 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x1a\n\x12manifest_signature\x18\x08 \x01(\x0c\x12)\n\x07weights\x18\t \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x12\n\ndeadline_s\x18\n \x01(\r\x12\x0c\n\x04turn\x18\x0b \x01(\r\"L\n\x11OpenUpdateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x06update\x18\x02 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\"$\n\x12OpenUpdateResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"O\n\x10PutUpdateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"#\n\x11PutUpdateResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\"\x8c\x01\n\x13\x43ommitUpdateRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x06update\x18\x02 \x01(\x0b\x32\x18.reefleet.v1.ArtifactRef\x12\x0f\n\x07samples\x18\x03 \x01(\r\x12+\n\x07metrics\x18\x04 \x01(\x0b\x32\x1a.reefleet.v1.DeviceMetrics\"(\n\x14\x43ommitUpdateResponse\x12\x10\n\x08repeated\x18\x01 \x01(\x08\"\xe9\x01\n\rDeviceMetrics\x12\x0c\n\x04loss\x18\x01 \x01(\x01\x12\x17\n\x0fshared_accuracy\x18\x02 \x03(\x01\x12\x19\n\x11personal_accuracy\x18\x03 \x03(\x01\x12\x18\n\x10held_out_samples\x18\x04 \x01(\r\x12\x12\n\nbytes_down\x18\x05 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x06 \x01(\x04\x12\x1b\n\x13peak_resident_bytes\x18\x07 \x01(\x04\x12\x15\n\rtrain_seconds\x18\x08 \x01(\x01\x12\r\n\x05steps\x18\t \x01(\r\x12\x13\n\x0bsteps_asked\x18\n \x01(\r\"\x85\x01\n\x15ReportPersonalRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12+\n\x07metrics\x18\x02 \x01(\x0b\x32\x1a.reefleet.v1.DeviceMetrics\x12\x30\n\nearly_exit\x18\x03 \x01(\x0b\x32\x1c.reefleet.v1.EarlyExitReport\"\xc2\x01\n\x0f\x45\x61rlyExitReport\x12\x10\n\x08\x61\x63\x63uracy\x18\x01 \x01(\x01\x12\x1b\n\x13\x66ull_depth_accuracy\x18\x02 \x01(\x01\x12\x17\n\x0fmean_exit_depth\x18\x03 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x04 \x01(\x01\x12\x19\n\x11\x66ull_depth_p50_ms\x18\x05 \x01(\x01\x12\x14\n\x0cpacked_bytes\x18\x06 \x01(\x04\x12\x12\n\nthresholds\x18\x07 \x03(\x01\x12\x12\n\nexit_share\x18\x08 \x03(\x01\"\x18\n\x16ReportPersonalResponse\"\xcf\x01\n\x17ReportDeploymentRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12/\n\x07outcome\x18\x02 \x01(\x0e\x32\x1e.reefleet.v1.DeploymentOutcome\x12\x10\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x01\x12\x1c\n\x0f\x61\x63\x63uracy_before\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\nearly_exit\x18\x05 \x01(\x0b\x32\x1c.reefleet.v1.EarlyExitReportB\x12\n\x10_accuracy_before\"\x1a\n\x18ReportDeploymentResponse\"M\n\x12\x41\x62\x61ndonTaskRequest\x12\r\n\x05lease\x18\x01 \x01(\t\x12(\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x19.reefleet.v1.AbandonCause\"\x15\n\x13\x41\x62\x61ndonTaskResponse*n\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TASK_KIND_FEDERATE\x10\x01\x12\x19\n\x15TASK_KIND_PERSONALIZE\x10\x02\x12\x14\n\x10TASK_KIND_DEPLOY\x10\x03*\x97\x01\n\x11\x44\x65ploymentOutcome\x12\"\n\x1e\x44\x45PLOYMENT_OUTCOME_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45PLOYMENT_OUTCOME_INSTALLED\x10\x01\x12\x1f\n\x1b\x44\x45PLOYMENT_OUTCOME_RESTORED\x10\x02\x12\x1b\n\x17\x44\x45PLOYMENT_OUTCOME_KEPT\x10\x03*`\n\x0c\x41\x62\x61ndonCause\x12\x1d\n\x19\x41\x42\x41NDON_CAUSE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x42\x41NDON_CAUSE_MEMORY\x10\x01\x12\x17\n\x13\x41\x42\x41NDON_CAUSE_CRASH\x10\x02\x32V\n\x11\x45nrollmentService\x12\x41\n\x06\x45nroll\x12\x1a.reefleet.v1.EnrollRequest\x1a\x1b.reefleet.v1.EnrollResponse2\x90\x06\n\x0c\x46leetService\x12_\n\x10RenewCertificate\x12$.reefleet.v1.RenewCertificateRequest\x1a%.reefleet.v1.RenewCertificateResponse\x12V\n\rReportProfile\x12!.reefleet.v1.ReportProfileRequest\x1a\".reefleet.v1.ReportProfileResponse\x12G\n\x08NextTask\x12\x1c.reefleet.v1.NextTaskRequest\x1a\x1d.reefleet.v1.NextTaskResponse\x12M\n\nOpenUpdate\x12\x1e.reefleet.v1.OpenUpdateRequest\x1a\x1f.reefleet.v1.OpenUpdateResponse\x12L\n\tPutUpdate\x12\x1d.reefleet.v1.PutUpdateRequest\x1a\x1e.reefleet.v1.PutUpdateResponse(\x01\x12S\n\x0c\x43ommitUpdate\x12 .reefleet.v1.CommitUpdateRequest\x1a!.reefleet.v1.CommitUpdateResponse\x12Y\n\x0eReportPersonal\x12\".reefleet.v1.ReportPersonalRequest\x1a#.reefleet.v1.ReportPersonalResponse\x12_\n\x10ReportDeployment\x12$.reefleet.v1.ReportDeploymentRequest\x1a%.reefleet.v1.ReportDeploymentResponse\x12P\n\x0b\x41\x62\x61ndonTask\x12\x1f.reefleet.v1.AbandonTaskRequest\x1a .reefleet.v1.AbandonTaskResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reefleet.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASKKIND']._serialized_start=2455
-  _globals['_TASKKIND']._serialized_end=2565
-  _globals['_DEPLOYMENTOUTCOME']._serialized_start=2568
-  _globals['_DEPLOYMENTOUTCOME']._serialized_end=2719
-  _globals['_ABANDONCAUSE']._serialized_start=2721
-  _globals['_ABANDONCAUSE']._serialized_end=2817
+  _globals['_TASKKIND']._serialized_start=2457
+  _globals['_TASKKIND']._serialized_end=2567
+  _globals['_DEPLOYMENTOUTCOME']._serialized_start=2570
+  _globals['_DEPLOYMENTOUTCOME']._serialized_end=2721
+  _globals['_ABANDONCAUSE']._serialized_start=2723
+  _globals['_ABANDONCAUSE']._serialized_end=2819
   _globals['_ENROLLREQUEST']._serialized_start=92
   _globals['_ENROLLREQUEST']._serialized_end=151
   _globals['_ENROLLRESPONSE']._serialized_start=153
@@ -65,32 +65,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENUPDATEREQUEST']._serialized_end=1179
   _globals['_OPENUPDATERESPONSE']._serialized_start=1181
   _globals['_OPENUPDATERESPONSE']._serialized_end=1217
-  _globals['_PUTCHUNKREQUEST']._serialized_start=1219
-  _globals['_PUTCHUNKREQUEST']._serialized_end=1297
-  _globals['_PUTCHUNKRESPONSE']._serialized_start=1299
-  _globals['_PUTCHUNKRESPONSE']._serialized_end=1333
-  _globals['_COMMITUPDATEREQUEST']._serialized_start=1336
-  _globals['_COMMITUPDATEREQUEST']._serialized_end=1476
-  _globals['_COMMITUPDATERESPONSE']._serialized_start=1478
-  _globals['_COMMITUPDATERESPONSE']._serialized_end=1518
-  _globals['_DEVICEMETRICS']._serialized_start=1521
-  _globals['_DEVICEMETRICS']._serialized_end=1754
-  _globals['_REPORTPERSONALREQUEST']._serialized_start=1757
-  _globals['_REPORTPERSONALREQUEST']._serialized_end=1890
-  _globals['_EARLYEXITREPORT']._serialized_start=1893
-  _globals['_EARLYEXITREPORT']._serialized_end=2087
-  _globals['_REPORTPERSONALRESPONSE']._serialized_start=2089
-  _globals['_REPORTPERSONALRESPONSE']._serialized_end=2113
-  _globals['_REPORTDEPLOYMENTREQUEST']._serialized_start=2116
-  _globals['_REPORTDEPLOYMENTREQUEST']._serialized_end=2323
-  _globals['_REPORTDEPLOYMENTRESPONSE']._serialized_start=2325
-  _globals['_REPORTDEPLOYMENTRESPONSE']._serialized_end=2351
-  _globals['_ABANDONTASKREQUEST']._serialized_start=2353
-  _globals['_ABANDONTASKREQUEST']._serialized_end=2430
-  _globals['_ABANDONTASKRESPONSE']._serialized_start=2432
-  _globals['_ABANDONTASKRESPONSE']._serialized_end=2453
-  _globals['_ENROLLMENTSERVICE']._serialized_start=2819
-  _globals['_ENROLLMENTSERVICE']._serialized_end=2905
-  _globals['_FLEETSERVICE']._serialized_start=2908
-  _globals['_FLEETSERVICE']._serialized_end=3687
+  _globals['_PUTUPDATEREQUEST']._serialized_start=1219
+  _globals['_PUTUPDATEREQUEST']._serialized_end=1298
+  _globals['_PUTUPDATERESPONSE']._serialized_start=1300
+  _globals['_PUTUPDATERESPONSE']._serialized_end=1335
+  _globals['_COMMITUPDATEREQUEST']._serialized_start=1338
+  _globals['_COMMITUPDATEREQUEST']._serialized_end=1478
+  _globals['_COMMITUPDATERESPONSE']._serialized_start=1480
+  _globals['_COMMITUPDATERESPONSE']._serialized_end=1520
+  _globals['_DEVICEMETRICS']._serialized_start=1523
+  _globals['_DEVICEMETRICS']._serialized_end=1756
+  _globals['_REPORTPERSONALREQUEST']._serialized_start=1759
+  _globals['_REPORTPERSONALREQUEST']._serialized_end=1892
+  _globals['_EARLYEXITREPORT']._serialized_start=1895
+  _globals['_EARLYEXITREPORT']._serialized_end=2089
+  _globals['_REPORTPERSONALRESPONSE']._serialized_start=2091
+  _globals['_REPORTPERSONALRESPONSE']._serialized_end=2115
+  _globals['_REPORTDEPLOYMENTREQUEST']._serialized_start=2118
+  _globals['_REPORTDEPLOYMENTREQUEST']._serialized_end=2325
+  _globals['_REPORTDEPLOYMENTRESPONSE']._serialized_start=2327
+  _globals['_REPORTDEPLOYMENTRESPONSE']._serialized_end=2353
+  _globals['_ABANDONTASKREQUEST']._serialized_start=2355
+  _globals['_ABANDONTASKREQUEST']._serialized_end=2432
+  _globals['_ABANDONTASKRESPONSE']._serialized_start=2434
+  _globals['_ABANDONTASKRESPONSE']._serialized_end=2455
+  _globals['_ENROLLMENTSERVICE']._serialized_start=2821
+  _globals['_ENROLLMENTSERVICE']._serialized_end=2907
+  _globals['_FLEETSERVICE']._serialized_start=2910
+  _globals['_FLEETSERVICE']._serialized_end=3694
 # @@protoc_insertion_point(module_scope)

@@ -157,7 +157,7 @@ class OpenUpdateResponse(_message.Message):
     offset: int
     def __init__(self, offset: _Optional[int] = ...) -> None: ...
 
-class PutChunkRequest(_message.Message):
+class PutUpdateRequest(_message.Message):
     __slots__ = ("lease", "sha256", "offset", "data")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     SHA256_FIELD_NUMBER: _ClassVar[int]
@@ -169,7 +169,7 @@ class PutChunkRequest(_message.Message):
     data: bytes
     def __init__(self, lease: _Optional[str] = ..., sha256: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
-class PutChunkResponse(_message.Message):
+class PutUpdateResponse(_message.Message):
     __slots__ = ("offset",)
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     offset: int

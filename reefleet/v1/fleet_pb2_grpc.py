@@ -102,8 +102,8 @@ class EnrollmentService(object):
 
 
 class FleetServiceStub(object):
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     def __init__(self, channel):
@@ -132,10 +132,10 @@ class FleetServiceStub(object):
                 request_serializer=reefleet_dot_v1_dot_fleet__pb2.OpenUpdateRequest.SerializeToString,
                 response_deserializer=reefleet_dot_v1_dot_fleet__pb2.OpenUpdateResponse.FromString,
                 _registered_method=True)
-        self.PutChunk = channel.unary_unary(
-                '/reefleet.v1.FleetService/PutChunk',
-                request_serializer=reefleet_dot_v1_dot_fleet__pb2.PutChunkRequest.SerializeToString,
-                response_deserializer=reefleet_dot_v1_dot_fleet__pb2.PutChunkResponse.FromString,
+        self.PutUpdate = channel.stream_unary(
+                '/reefleet.v1.FleetService/PutUpdate',
+                request_serializer=reefleet_dot_v1_dot_fleet__pb2.PutUpdateRequest.SerializeToString,
+                response_deserializer=reefleet_dot_v1_dot_fleet__pb2.PutUpdateResponse.FromString,
                 _registered_method=True)
         self.CommitUpdate = channel.unary_unary(
                 '/reefleet.v1.FleetService/CommitUpdate',
@@ -160,8 +160,8 @@ class FleetServiceStub(object):
 
 
 class FleetServiceServicer(object):
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     def RenewCertificate(self, request, context):
@@ -191,8 +191,10 @@ class FleetServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def PutChunk(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+    def PutUpdate(self, request_iterator, context):
+        """Sends an update's bytes in order, from the offset of the first message on. What has arrived when
+        the line is cut is kept; bytes that are held already may be repeated.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -246,10 +248,10 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     request_deserializer=reefleet_dot_v1_dot_fleet__pb2.OpenUpdateRequest.FromString,
                     response_serializer=reefleet_dot_v1_dot_fleet__pb2.OpenUpdateResponse.SerializeToString,
             ),
-            'PutChunk': grpc.unary_unary_rpc_method_handler(
-                    servicer.PutChunk,
-                    request_deserializer=reefleet_dot_v1_dot_fleet__pb2.PutChunkRequest.FromString,
-                    response_serializer=reefleet_dot_v1_dot_fleet__pb2.PutChunkResponse.SerializeToString,
+            'PutUpdate': grpc.stream_unary_rpc_method_handler(
+                    servicer.PutUpdate,
+                    request_deserializer=reefleet_dot_v1_dot_fleet__pb2.PutUpdateRequest.FromString,
+                    response_serializer=reefleet_dot_v1_dot_fleet__pb2.PutUpdateResponse.SerializeToString,
             ),
             'CommitUpdate': grpc.unary_unary_rpc_method_handler(
                     servicer.CommitUpdate,
@@ -280,8 +282,8 @@ def add_FleetServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FleetService(object):
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     @staticmethod
@@ -393,7 +395,7 @@ class FleetService(object):
             _registered_method=True)
 
     @staticmethod
-    def PutChunk(request,
+    def PutUpdate(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -403,12 +405,12 @@ class FleetService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
+        return grpc.experimental.stream_unary(
+            request_iterator,
             target,
-            '/reefleet.v1.FleetService/PutChunk',
-            reefleet_dot_v1_dot_fleet__pb2.PutChunkRequest.SerializeToString,
-            reefleet_dot_v1_dot_fleet__pb2.PutChunkResponse.FromString,
+            '/reefleet.v1.FleetService/PutUpdate',
+            reefleet_dot_v1_dot_fleet__pb2.PutUpdateRequest.SerializeToString,
+            reefleet_dot_v1_dot_fleet__pb2.PutUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,8 +50,8 @@ class EnrollmentServiceServicer(metaclass=abc.ABCMeta):
 def add_EnrollmentServiceServicer_to_server(servicer: EnrollmentServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
 class FleetServiceStub:
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -79,10 +79,13 @@ class FleetServiceStub:
     ]
     """Opens or resumes an upload; answers the offset to go on from."""
 
-    PutChunk: grpc.UnaryUnaryMultiCallable[
-        reefleet.v1.fleet_pb2.PutChunkRequest,
-        reefleet.v1.fleet_pb2.PutChunkResponse,
+    PutUpdate: grpc.StreamUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.PutUpdateRequest,
+        reefleet.v1.fleet_pb2.PutUpdateResponse,
     ]
+    """Sends an update's bytes in order, from the offset of the first message on. What has arrived when
+    the line is cut is kept; bytes that are held already may be repeated.
+    """
 
     CommitUpdate: grpc.UnaryUnaryMultiCallable[
         reefleet.v1.fleet_pb2.CommitUpdateRequest,
@@ -107,8 +110,8 @@ class FleetServiceStub:
     """Gives up work that the device cannot do; its plan is lowered. Safe to repeat."""
 
 class FleetServiceAsyncStub:
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     RenewCertificate: grpc.aio.UnaryUnaryMultiCallable[
@@ -135,10 +138,13 @@ class FleetServiceAsyncStub:
     ]
     """Opens or resumes an upload; answers the offset to go on from."""
 
-    PutChunk: grpc.aio.UnaryUnaryMultiCallable[
-        reefleet.v1.fleet_pb2.PutChunkRequest,
-        reefleet.v1.fleet_pb2.PutChunkResponse,
+    PutUpdate: grpc.aio.StreamUnaryMultiCallable[
+        reefleet.v1.fleet_pb2.PutUpdateRequest,
+        reefleet.v1.fleet_pb2.PutUpdateResponse,
     ]
+    """Sends an update's bytes in order, from the offset of the first message on. What has arrived when
+    the line is cut is kept; bytes that are held already may be repeated.
+    """
 
     CommitUpdate: grpc.aio.UnaryUnaryMultiCallable[
         reefleet.v1.fleet_pb2.CommitUpdateRequest,
@@ -163,8 +169,8 @@ class FleetServiceAsyncStub:
     """Gives up work that the device cannot do; its plan is lowered. Safe to repeat."""
 
 class FleetServiceServicer(metaclass=abc.ABCMeta):
-    """Served over mutual TLS; the device is the common name of the peer's certificate. Unary calls and
-    leases only: no stream is held open while a device trains.
+    """Served over mutual TLS; the device is the common name of the peer's certificate. Work is
+    leased: nothing is held open while a device trains, and a stream lasts as long as one transfer.
     """
 
     @abc.abstractmethod
@@ -200,11 +206,14 @@ class FleetServiceServicer(metaclass=abc.ABCMeta):
         """Opens or resumes an upload; answers the offset to go on from."""
 
     @abc.abstractmethod
-    def PutChunk(
+    def PutUpdate(
         self,
-        request: reefleet.v1.fleet_pb2.PutChunkRequest,
+        request_iterator: _MaybeAsyncIterator[reefleet.v1.fleet_pb2.PutUpdateRequest],
         context: _ServicerContext,
-    ) -> typing.Union[reefleet.v1.fleet_pb2.PutChunkResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.PutChunkResponse]]: ...
+    ) -> typing.Union[reefleet.v1.fleet_pb2.PutUpdateResponse, collections.abc.Awaitable[reefleet.v1.fleet_pb2.PutUpdateResponse]]:
+        """Sends an update's bytes in order, from the offset of the first message on. What has arrived when
+        the line is cut is kept; bytes that are held already may be repeated.
+        """
 
     @abc.abstractmethod
     def CommitUpdate(

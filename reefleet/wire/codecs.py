@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
-from reefleet.plan import CLIP, UPLOAD_CODECS, codec_stages
-from reefleet.wire.packed import PackedBytes
+from reefleet.plan import UPLOAD_CODECS, codec_stages
+from reefleet.wire.packed import PackedFile, require_shapes
 from reefleet.wire.stages import Clip, Tensors, stages_of
 from reefleet.wire.tensors import (
     EncodedTensor,
@@ -27,9 +27,7 @@ from reefleet.wire.tensors import (
     unpack_tensors,
 )
 
-KNOWN = (CLIP, *UPLOAD_CODECS)
-
-__all__ = ["KNOWN", "agreed", "decode_update", "encode", "encode_update", "length_of"]
+__all__ = ["agreed", "decode_update", "encode", "encode_update", "length_of"]
 
 
 def agreed(wanted: str, known: Collection[str]) -> str:
@@ -59,7 +57,7 @@ def encode_update(
     codec: str,
     residual: Mapping[str, NDArray[np.float32]],
 ) -> tuple[bytes, dict[str, NDArray[np.float32]]]:
-    """Pack delta + residual; the new residual is what coding lost, by the same names.
+    """Pack delta + residual; the new residual is what coding lost, by name, empty for nothing.
 
     A name without residual starts from zero. Raises NonFiniteUpdate naming the tensor,
     TensorMismatch where a residual is of another shape, WireError for a codec not known here.
@@ -71,6 +69,8 @@ def encode_update(
     coding = list(dropwhile(lambda stage: not stage.feeds_back, stages))
     for stage in stages[: len(stages) - len(coding)]:
         coded = stage.encode(coded)
+    if not any(stage.loses for stage in coding):
+        return pack_tensors(coded), {}
     lost = {name: tensor.decode() for name, tensor in coded.items()}
     for stage in coding:
         coded = stage.encode(coded)
@@ -91,7 +91,7 @@ def decode_update(
     Raises TensorMismatch naming an unknown, missing or misshapen tensor, NonFiniteValues, or
     another WireError where the bytes break the format or are not what the codec gives.
     """
-    _require_shapes(read_shapes(data), expected)
+    require_shapes(read_shapes(data), expected)
     # No coding takes more than a float32 scale and a float32 value for each value.
     bound = sum(8 * math.prod(shape) for shape in expected.values())
     tensors: Tensors = unpack_tensors(data, bound)
@@ -107,25 +107,13 @@ def decode_update(
     return {name: tensor.decode() for name, tensor in tensors.items()}
 
 
-def length_of(data: bytes, expected: Mapping[str, Shape], codec: str) -> float:
-    """The norm of a coded update, decoded a tensor at a time; raises as `decode_update`."""
-    _require_shapes(read_shapes(data), expected)
-    packed = PackedBytes(data, expected)
-    length = math.sqrt(sum(float(np.vdot(value, value)) for value in packed.values()))
+def length_of(update: PackedFile, codec: str) -> float:
+    """The norm of a coded update, decoded a tensor at a time; raises WireError."""
+    length = math.sqrt(sum(float(np.vdot(value, value)) for value in update.values()))
     for stage in stages_of(codec):
         if isinstance(stage, Clip):
             stage.require(length)
     return length
-
-
-def _require_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
-    for name in sorted(found.keys() ^ expected.keys()):
-        msg = f"tensor {name!r} is {'missing' if name in expected else 'unknown'}"
-        raise TensorMismatch(msg)
-    for name, shape in expected.items():
-        if found[name] != tuple(shape):
-            msg = f"tensor {name!r} has shape {found[name]}, expected {tuple(shape)}"
-            raise TensorMismatch(msg)
 
 
 def _with_residual(

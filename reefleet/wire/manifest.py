@@ -166,8 +166,9 @@ class TaskBundle:
 class Variant:
     """A form of the sub-model with its weights inside, for one runtime.
 
-    One file gives `logits` [B, E, classes]; where `staged`, the files are a chain as the stages
-    are, each giving `logits` [B, classes]. `form` says how the weights are held and multiplied.
+    One file gives `logits` [B, E, classes]; where `staged`, each stage of a chain gives `logits`
+    [B, classes]: a file each, or for LiteRT all in one file, whose signatures `stage_name` names.
+    `form` says how the weights are held and multiplied.
     """
 
     name: str
@@ -216,6 +217,11 @@ class SubmodelBundle:
     samples: str = ""
     card: str = ""
     license: str = ""
+
+
+def stage_name(position: int) -> str:
+    """Name of the stage at a position from the shallow end, as a graph and as a signature."""
+    return f"stage-{position}"
 
 
 def to_bytes(manifest: TaskBundle | SubmodelBundle) -> bytes:

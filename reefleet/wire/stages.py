@@ -40,6 +40,10 @@ class Stage(Protocol):
     def feeds_back(self) -> bool:
         """Whether what `encode` loses is kept as residual."""
 
+    @property
+    def loses(self) -> bool:
+        """Whether `encode` may change a value."""
+
     def encode(self, tensors: Tensors) -> Tensors:
         """The device's side; may reuse the memory of its argument."""
 
@@ -57,6 +61,11 @@ class Clip:
     def feeds_back(self) -> bool:
         """Never: fed back, what is cut off every round would pile up without end."""
         return False
+
+    @property
+    def loses(self) -> bool:
+        """Yes."""
+        return True
 
     def encode(self, tensors: Tensors) -> Tensors:
         """Scale all values where together they are longer than the bound."""
@@ -87,6 +96,11 @@ class Code:
     def feeds_back(self) -> bool:
         """Always: rounding is nobody's intention."""
         return True
+
+    @property
+    def loses(self) -> bool:
+        """All but float32 rounds."""
+        return self.codec != "float32"
 
     def encode(self, tensors: Tensors) -> Tensors:
         """Code every tensor; small ones go as float16 under a codebook codec."""

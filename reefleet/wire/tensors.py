@@ -177,8 +177,11 @@ def index(
 
 
 def decode_payload(entry: pb.TensorEntry, stored: bytes | memoryview) -> NDArray[np.float32]:
-    """The values of one tensor as float32; raises as `unpack_tensors`."""
-    return _tensor(entry, _plain(entry, memoryview(stored))).decode()
+    """The values of one tensor as float32, perhaps not writable; raises as `unpack_tensors`."""
+    plain = _plain(entry, memoryview(stored))
+    if entry.WhichOneof("encoding") == "float32":
+        return np.frombuffer(plain, "<f4").reshape(tuple(entry.shape))
+    return _tensor(entry, plain).decode()
 
 
 def _entry(name: str, tensor: EncodedTensor) -> tuple[pb.TensorEntry, bytes | memoryview]:

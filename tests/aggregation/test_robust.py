@@ -40,7 +40,7 @@ class Held:
     def shapes(self) -> dict[str, Shape]:
         return {name: value.shape for name, value in self.values.items()}
 
-    def read(self, name: str) -> NDArray[np.float32]:
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
         self.reads.append(name)
         return self.values[name]
 
@@ -215,7 +215,7 @@ def test_memory_holds_one_block_of_all_and_one_tensor() -> None:
         offset: int
         shapes: dict[str, Shape] = field(default_factory=lambda: {"w": shape})
 
-        def read(self, _name: str) -> NDArray[np.float32]:
+        def __getitem__(self, _name: str) -> NDArray[np.float32]:
             return base[self.offset : self.offset + shape[0]].copy()
 
     model = {"w": np.zeros(shape, np.float32)}

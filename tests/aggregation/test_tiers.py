@@ -40,3 +40,19 @@ def test_a_private_block_learns_from_the_tier_above_one_round_later() -> None:
     model, memory = RULE.finish(second, MODEL, memory)
     assert model["tier.1.blocks.0.w"] == pytest.approx(0.8 * 1.0 + 0.2 * 5.0)
     assert "2/w" not in memory
+
+
+def test_blocks_of_another_shape_teach_nothing() -> None:
+    model = {**MODEL, "blocks.1.w": np.zeros((2, 3), np.float32)}
+    memory = {"2/w": np.ones((2, 3), np.float32)}
+    state = HolderMean().init(model)
+    HolderMean().fold(state, {"tier.1.blocks.0.w": np.ones(1, np.float32)}, 1.0)
+    moved, _ = RULE.finish({1: state}, model, memory)
+    assert moved["tier.1.blocks.0.w"] == pytest.approx(1.0)
+    wide = Tiers((2, 3))
+    pair = {"blocks.0.w": np.zeros(1, np.float32), "blocks.1.w": np.zeros((2, 3), np.float32)}
+    state = HolderMean().init(pair)
+    HolderMean().fold(state, {n: np.ones_like(v) for n, v in pair.items()}, 1.0)
+    moved, memory = wide.finish({2: state}, pair, {})
+    assert moved["blocks.1.w"] == pytest.approx(np.ones((2, 3)))
+    assert memory == {}

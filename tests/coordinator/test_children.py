@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from coordinator.children import Children
 from reefleet.errors import ExportError
+from tests.integration.running import until
 
 
 def python(code: str) -> Any:
@@ -54,3 +56,42 @@ def test_close_ends_what_runs_and_starts_nothing_more(tmp_path: Path) -> None:
     assert len(failures) == 1
     with pytest.raises(ExportError, match="stopping"):
         children.run(["true"], tmp_path / "x.log", 10)
+
+
+CHILDREN = """
+import sys, threading
+from pathlib import Path
+from coordinator.children import Children
+work = lambda: Children().run(["sleep", "1000"], Path(sys.argv[1]), 1000)
+threading.Thread(target=work).start()
+"""
+
+
+def test_a_killed_coordinator_leaves_no_process_behind(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", CHILDREN, str(tmp_path / "x.log")], cwd=Path(__file__).parents[2]
+    )
+    try:
+        until(lambda: [name for _, name in below(parent.pid)] == ["sleep"], "the child")
+        ((child, _),) = below(parent.pid)
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: name_of(child) != "sleep", "the child's end")
+
+
+def below(pid: int) -> list[tuple[int, str]]:
+    """Processes that a process has started: id and name."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [
+        (int(child), name_of(int(child))) for file in lists for child in file.read_text().split()
+    ]
+
+
+def name_of(pid: int) -> str:
+    """What a process runs; '' where it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return ""
+    return "" if "\nState:\tZ" in status else status.split()[1]

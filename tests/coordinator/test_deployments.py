@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from coordinator import records as r
 from coordinator.config import DeploymentPolicy
 from coordinator.deployments import Deployments, Outcome
-from reefleet.errors import InputError, Rejected
+from reefleet.errors import InputError, Rejected, WireError
 from reefleet.report import EarlyExitReport
 from reefleet.wire.checkpoint import initial
 
@@ -116,7 +117,7 @@ def test_a_silent_canary_counts_against_it_after_the_deadline(field: Field) -> N
     assert field.given() == []
 
 
-def test_a_rollback_goes_to_the_devices_that_took_it(field: Field) -> None:
+def test_a_rollback_goes_to_the_devices_that_took_it_or_still_may(field: Field) -> None:
     field.deployments.deploy(0, 1.0)
     for name in "abcdefghij":
         field.answer(name, r.INSTALLED)
@@ -125,9 +126,31 @@ def test_a_rollback_goes_to_the_devices_that_took_it(field: Field) -> None:
         field.answer(name, r.INSTALLED)
     field.answer("d", r.KEPT)
     back = field.deployments.rollback()
-    assert (back.version, back.previous, field.given()) == (0, 1, ["a", "b", "c"])
+    assert (back.version, back.previous, field.given()) == (0, 1, list("abcefghij"))
     field.deployments.advance()
-    assert field.given() == ["a", "b", "c"]
+    assert field.given() == list("abcefghij")
+
+
+def test_a_halted_canary_that_is_still_at_it_goes_back_too(field: Field) -> None:
+    field.deployments.deploy(0, 1.0)
+    for name in "abcdefghij":
+        field.answer(name, r.INSTALLED)
+    field.deployments.deploy(1, 0.2)
+    silent, other = field.given()
+    field.answer(other, r.KEPT)
+    field.run.time.pass_s(field.policy.canary_deadline_s)
+    field.deployments.advance()
+    assert (field.state(), field.given()) == (r.ROLLING, [silent])
+
+
+def test_a_rollback_that_concerns_nobody_halts_it(field: Field) -> None:
+    field.deployments.deploy(0, 1.0)
+    for name in "abcdefghij":
+        field.answer(name, r.INSTALLED)
+    field.deployments.deploy(1, 0.1)
+    (only,) = field.given()
+    field.answer(only, r.KEPT)
+    assert field.deployments.rollback().state == r.HALTED
 
 
 def test_there_is_no_way_back_from_nothing(field: Field) -> None:
@@ -184,6 +207,16 @@ def test_a_report_counts_once_and_only_from_its_device(field: Field) -> None:
     field.deployments.take_report("a", work.lease, done)
     field.deployments.take_report("a", work.lease, done)
     assert field.run.store.deployment_counts(1).installed == 1
+
+
+@pytest.mark.parametrize("accuracy", [math.nan, math.inf, -0.1, 1.1])
+def test_an_accuracy_that_is_none_is_refused(field: Field, accuracy: float) -> None:
+    field.deployments.deploy(1, 1.0)
+    lease = field.run.store.open_assignment("a").lease
+    for told in ((accuracy, None), (0.5, accuracy)):
+        with pytest.raises(WireError, match="not between 0 and 1"):
+            field.deployments.take_report("a", lease, Outcome(r.INSTALLED, *told, EARLY))
+    assert field.run.store.deployment_counts(1).taken == 0
 
 
 def test_a_version_that_devices_may_go_back_to_is_not_retired(field: Field) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from coordinator import records as r
 from coordinator.config import Eligibility
-from coordinator.gate import Told, is_within, obstacle
+from coordinator.gate import Gate, Told, is_within, obstacle
 from coordinator.rounds import Wait
 from devices.conditions import Conditions
 from reefleet.errors import ConfigError
@@ -123,3 +123,14 @@ def test_conditions_of_the_profile_count_until_the_device_asks(a_run: Callable[.
     strange = replace(device, profile={"conditions": {"mood": "good"}})
     run.gate.tell("b", Told(Conditions()))
     assert run.gate.barrier(replace(strange, device_id="x")) == ""
+
+
+def test_a_fleet_outside_its_hours_is_not_read(a_run: Callable[..., Any]) -> None:
+    run = a_run(2, 2)
+    now = time.localtime(run.time.now)
+    begin, end = (now.tm_hour + 2) % 24, (now.tm_hour + 3) % 24
+    closed = Eligibility(hours=f"{begin:02d}:00-{end:02d}:00")
+    assert not Gate(run.presence, run.time.clock(), closed).may_hold(2)
+    always = Gate(run.presence, run.time.clock())
+    assert always.may_hold(2)
+    assert not always.may_hold(3)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coordinator import records as r
-from coordinator.config import CoordinatorConfig, Listen, RoundPolicy
+from coordinator.config import CoordinatorConfig, Listen, Mqtt, RoundPolicy
 from coordinator.folder import create
 from coordinator.server import Coordinator
 from devices.profile import DeviceProfile
@@ -27,6 +27,7 @@ from reefleet.rpc.operator import OperatorLine, operator_line
 from reefleet.rpc.status import translated
 from reefleet.v1 import fleet_pb2, fleet_pb2_grpc, plan_pb2
 from reefleet.v1 import operator_pb2 as pb
+from tests.integration.running import until
 
 MakeRun = Callable[..., Any]
 WAIT_S = 60
@@ -35,12 +36,15 @@ WAIT_S = 60
 class Place:
     """A coordinator that listens on loopback, and its operator's line."""
 
-    def __init__(self, root: Path, contract_file: Path, compiler: Any) -> None:
+    def __init__(
+        self, root: Path, contract_file: Path, compiler: Any, mqtt: Mqtt | None = None
+    ) -> None:
         self.folder = create(root, "barn", contract_file, None)
         self.ca = self.folder.ca_cert.read_bytes()
         config = CoordinatorConfig(
             listen=Listen(host="127.0.0.1", fleet_port=0, enrollment_port=0),
             rounds=RoundPolicy(total=1, min_devices=1, quorum=1.0, poll_ms=10),
+            mqtt=mqtt or Mqtt(),
         )
         self.running = Coordinator(self.folder, config, compiler=compiler)
         ports = self.running.start()
@@ -308,3 +312,17 @@ def test_ten_thousand_devices_are_counted_and_paged_through(a_run: MakeRun) -> N
         run.store.doing(page[0].device_id, page[-1].device_id, 2)
         seen, after = seen + len(page), page[-1].device_id
     assert seen == 10_001
+
+
+def test_a_revocation_is_in_the_brokers_rules_without_another_command(
+    tmp_path: Path, contract_file: Path, compiler: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "fleet"
+    place = Place(folder, contract_file, compiler, Mqtt(files=str(folder / "mqtt")))
+    try:
+        place.enroll(place.token("a"))
+        place.ask("RevokeDevice", pb.RevokeDeviceRequest(device_id="a"))
+        rules = folder / "mqtt" / "acl"
+        until(lambda: rules.is_file() and "user a\n" in rules.read_text(), "the rule")
+    finally:
+        place.running.stop()

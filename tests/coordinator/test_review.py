@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from coordinator.abandoned import OUT_OF_MEMORY, give_up
@@ -27,10 +27,11 @@ class NotedPlanning:
         self.changes: list[tuple[str, int]] = []
         self.peaks: dict[str, float] = {}
 
-    def change(self, device: Any, decision: Decision) -> None:
-        self.changes.append((device.device_id, decision.candidate.exit_depth))
-        peak = decision.options.at(decision.options.peak_mib, decision.chosen)
-        self.peaks[device.device_id] = peak
+    def change(self, changes: Sequence[tuple[Any, Decision]]) -> None:
+        for device, decision in changes:
+            self.changes.append((device.device_id, decision.candidate.exit_depth))
+            peak = decision.options.at(decision.options.peak_mib, decision.chosen)
+            self.peaks[device.device_id] = peak
 
 
 def a_review(run: Any) -> tuple[Review, NotedPlanning]:

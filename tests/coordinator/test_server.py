@@ -96,15 +96,11 @@ class Device:
             self.place.pause(answer.wait_ms / 1000)
         raise AssertionError
 
-    def fetch(self, reference: artifact_pb2.ArtifactRef, chunk: int = CHUNK_BYTES) -> Any:
+    def fetch(self, reference: artifact_pb2.ArtifactRef) -> Any:
         data = b""
+        request = artifact_pb2.FetchRequest(sha256=reference.sha256)
         with translated(self.place.fleet):
-            while len(data) < reference.size_bytes:
-                answer = self.artifacts.FetchChunk(
-                    artifact_pb2.FetchChunkRequest(
-                        sha256=reference.sha256, offset=len(data), max_bytes=chunk
-                    )
-                )
+            for answer in self.artifacts.Fetch(request):
                 assert answer.total_bytes == reference.size_bytes
                 data += answer.data
         assert sha256_hex(data) == reference.sha256
@@ -120,15 +116,12 @@ class Device:
             offset = self.calls.OpenUpdate(
                 fleet_pb2.OpenUpdateRequest(lease=task.lease, update=reference)
             ).offset
-            while offset < len(data):
-                offset = self.calls.PutChunk(
-                    fleet_pb2.PutChunkRequest(
-                        lease=task.lease,
-                        sha256=reference.sha256,
-                        offset=offset,
-                        data=data[offset : offset + 500],
-                    )
-                ).offset
+            if offset < len(data):
+                pieces = [data[start : start + 500] for start in range(offset, len(data), 500)]
+                requests = [fleet_pb2.PutUpdateRequest(data=piece) for piece in pieces]
+                requests[0].lease, requests[0].sha256 = task.lease, reference.sha256
+                requests[0].offset = offset
+                assert self.calls.PutUpdate(iter(requests)).offset == len(data)
             request = fleet_pb2.CommitUpdateRequest(
                 lease=task.lease,
                 update=reference,
@@ -223,9 +216,9 @@ def test_a_whole_run_over_mutual_tls(a_place: MakePlace) -> None:
             manifest = device.fetch(task.manifest)
             identity.verify(device.manifest_key, manifest, task.manifest_signature)
             for entry in task_from_bytes(manifest).files.values():
-                device.fetch(entry_reference(entry), chunk=100_000)
+                device.fetch(entry_reference(entry))
             shapes = tensor_shapes(place.contract.spec, task.plan.exit_depth)
-            decode_update(device.fetch(task.weights, chunk=700), shapes)
+            decode_update(device.fetch(task.weights), shapes)
             assert device.push(task, seed) is False
     for device in devices:
         task = device.task()
@@ -282,12 +275,14 @@ def test_a_chunk_is_never_longer_than_the_bound(a_place: MakePlace) -> None:
     task = device.task()
     files = task_from_bytes(device.fetch(task.manifest)).files
     big = max(files.values(), key=lambda entry: entry.size_bytes)
-    assert big.size_bytes > CHUNK_BYTES // 2
-    request = artifact_pb2.FetchChunkRequest(sha256=big.sha256, max_bytes=2**32 - 1)
-    assert len(device.artifacts.FetchChunk(request).data) <= CHUNK_BYTES
-    request = artifact_pb2.FetchChunkRequest(sha256=big.sha256, offset=2**60)
+    assert big.size_bytes > CHUNK_BYTES
+    request = artifact_pb2.FetchRequest(sha256=big.sha256)
+    sizes = [len(answer.data) for answer in device.artifacts.Fetch(request)]
+    assert sum(sizes) == big.size_bytes
+    assert max(sizes) <= CHUNK_BYTES
+    request = artifact_pb2.FetchRequest(sha256=big.sha256, offset=2**60)
     with pytest.raises(Rejected, match="beyond"), translated(place.fleet):
-        device.artifacts.FetchChunk(request)
+        list(device.artifacts.Fetch(request))
 
 
 def test_a_profile_that_another_key_signed_is_refused_and_noted(a_place: MakePlace) -> None:
@@ -322,12 +317,10 @@ def test_work_that_a_device_cannot_do_is_given_up(a_place: MakePlace) -> None:
 def test_a_message_over_the_bound_is_refused(a_place: MakePlace) -> None:
     place = a_place()
     device = Device(place, "a")
-    request = fleet_pb2.PutChunkRequest(lease="x", sha256="0" * 64, data=b"x" * (3 << 20))
-    with pytest.raises(PayloadTooLarge), translated(place.fleet):
-        device.calls.PutChunk(request)
-    request = fleet_pb2.PutChunkRequest(lease="x", sha256="0" * 64, data=b"x" * (5 << 20))
-    with pytest.raises(PayloadTooLarge), translated(place.fleet):
-        device.calls.PutChunk(request)
+    for size in (3 << 20, 5 << 20):  # within and beyond what a message may be
+        request = fleet_pb2.PutUpdateRequest(lease="x", sha256="0" * 64, data=b"x" * size)
+        with pytest.raises(PayloadTooLarge), translated(place.fleet):
+            device.calls.PutUpdate(iter([request]))
     device.report()
 
 

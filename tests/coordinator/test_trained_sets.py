@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.planner import Budget
 from coordinator.planning import Planning
+from coordinator.records import Planned
 from coordinator.updates import UpdatePolicy, Updates
 from devices.profile import DeviceProfile
 from reefleet.errors import ConfigError, TensorMismatch
@@ -59,8 +60,8 @@ class Notes:
     def __init__(self) -> None:
         self.plans: list[SubmodelPlan] = []
 
-    def set_plan(self, _device: str, _profile: Any, plan: SubmodelPlan, *_: str) -> None:
-        self.plans.append(plan)
+    def set_plans(self, planned: Sequence[Planned]) -> None:
+        self.plans += [one.plan for one in planned]
 
     def key(self, _plan: SubmodelPlan) -> str:
         return "0" * 64

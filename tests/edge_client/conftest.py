@@ -7,7 +7,7 @@ all tensors of the sub-model are state, stages carry no weights, two exits, one 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +22,14 @@ from edge_client.client import Client
 from edge_client.config import EdgeConfig
 from edge_client.data import DeviceData
 from edge_client.task import FEDERATE, Artifact, Finished, Next, Task
+from edge_client.transfer import Chunks
 from reefleet.blobs import sha256_hex
 from reefleet.datasets.pack import Part
 from reefleet.model import ModelSpec, Preprocessing, tensor_shapes
 from reefleet.plan import SubmodelPlan
 from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.rpc import identity
+from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.wire import manifest as m
 from reefleet.wire.tensors import Float32Tensor, pack_tensors
 
@@ -311,26 +313,29 @@ class FakeCoordinator:
     def next_task(self) -> Next:
         return self.tasks.pop(0) if self.tasks else Finished()
 
-    def fetch_chunk(self, digest: str, offset: int, max_bytes: int) -> tuple[bytes, int]:
-        if self.cut_after == 0:
-            self.cut_after = None
-            raise ConnectionResetError
-        if self.cut_after is not None:
-            self.cut_after -= 1
-        self.fetched.append((digest, offset))
-        data = self.files[digest][offset : offset + max_bytes]
-        self.bytes_down += len(data)
-        return data, len(self.files[digest])
+    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[bytes, int]]:
+        whole = self.files[artifact.sha256]
+        for start in range(offset, len(whole), CHUNK_BYTES):
+            if self.cut_after == 0:
+                self.cut_after = None
+                raise ConnectionResetError
+            if self.cut_after is not None:
+                self.cut_after -= 1
+            self.fetched.append((artifact.sha256, start))
+            data = whole[start : start + CHUNK_BYTES]
+            self.bytes_down += len(data)
+            yield data, len(whole)
 
     def open_update(self, _lease: str, _update: Artifact) -> int:
         if self.refusal:
             raise self.refusal
         return len(self.held)
 
-    def put_chunk(self, _lease: str, _digest: str, offset: int, data: bytes) -> int:
+    def put_update(self, _lease: str, _update: Artifact, offset: int, chunks: Chunks) -> int:
         assert offset == len(self.held)
-        self.held += data
-        self.bytes_up += len(data)
+        for data in chunks(offset):
+            self.held += data
+            self.bytes_up += len(data)
         return len(self.held)
 
     def commit_update(
@@ -351,6 +356,8 @@ class FakeCoordinator:
     def report_deployment(
         self, lease: str, outcome: str, found: EarlyExitReport, accuracy_before: float | None
     ) -> None:
+        if self.refusal:
+            raise self.refusal
         self.deployments.append((lease, outcome, found.accuracy, accuracy_before))
 
 

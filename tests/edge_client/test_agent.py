@@ -170,7 +170,7 @@ def test_work_that_the_memory_is_too_small_for_is_given_up(
             raise error
         return federate(client, task)
 
-    monkeypatch.setattr("edge_client.agent.federate", done)
+    monkeypatch.setattr("edge_client.work.federate", done)
     client = kit.a_client(tmp_path, coordinator)
     Agent(client, PROFILE, flag).run()
     assert coordinator.abandoned == [(task.lease, "memory")]
@@ -230,3 +230,24 @@ def test_a_wait_without_a_stop_runs_out() -> None:
     with pytest.raises(Stopped):
         flag.check()
     flag.close()
+
+
+def test_a_client_that_worked_long_ago_wants_to_start_anew(
+    kit: SimpleNamespace, tmp_path: Path, flag: QuietFlag
+) -> None:
+    coordinator, task = kit.a_coordinator()
+    coordinator.tasks = [Wait(0.1), task, Wait(0.1), Wait(0.1)]
+    client = kit.a_client(tmp_path, coordinator, anew_after_s=0.0)
+    assert Agent(client, PROFILE, flag).run()
+    assert [commit[0] for commit in coordinator.commits] == ["lease-1"]
+
+
+@pytest.mark.parametrize("worked", [True, False])
+def test_a_client_goes_on_as_it_is_that_worked_just_now_or_never(
+    kit: SimpleNamespace, tmp_path: Path, flag: QuietFlag, *, worked: bool
+) -> None:
+    coordinator, task = kit.a_coordinator()
+    coordinator.tasks = [*([task] if worked else []), Wait(0.1)]
+    client = kit.a_client(tmp_path, coordinator, anew_after_s=3600.0 if worked else 0.0)
+    assert not Agent(client, PROFILE, flag).run()
+    assert coordinator.tasks == []

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
-from edge_client.data import PARTS, DeviceData, load
+from edge_client.data import PARTS, DeviceData, StoredData, load
 from reefleet.datasets.order import shuffled
 from reefleet.datasets.pack import Part, normalize
 from reefleet.errors import DamagedFile, DataTooSmall, InputError, MissingFile
@@ -21,6 +23,16 @@ def arrays(data: DeviceData) -> dict[str, np.ndarray]:
     }
 
 
+Reader = Callable[[Path], object]
+
+
+def stored(path: Path) -> StoredData:
+    return StoredData(path, path.with_name("data.sound"))
+
+
+READERS: list[Reader] = [load, stored]
+
+
 def test_an_archive_is_read_back(kit: SimpleNamespace, tmp_path: Path) -> None:
     data = kit.device_data()
     np.savez_compressed(tmp_path / "d.npz", **arrays(data))
@@ -30,11 +42,54 @@ def test_an_archive_is_read_back(kit: SimpleNamespace, tmp_path: Path) -> None:
     found.require(kit.SPEC)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_data_are_counted_at_once_and_read_when_they_are_used(
+    kit: SimpleNamespace, tmp_path: Path, save: Callable[..., None]
+) -> None:
+    data = kit.device_data()
+    path = tmp_path / "d.npz"
+    save(path, **arrays(data))
+    found = stored(path)
+    assert found.train_samples == len(data.train)
+    np.testing.assert_array_equal(found.train.images, data.train.images)
+    np.testing.assert_array_equal(found.validation.labels, data.validation.labels)
+    np.testing.assert_array_equal(found.test.images, data.test.images)
+    found.require(kit.SPEC)
+
+
+def test_a_changed_byte_is_found_before_any_work(kit: SimpleNamespace, tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, **arrays(kit.device_data()))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"NUMPY") + 400] ^= 1
+    path.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(DamagedFile, match=r"d\.npz"):
+            stored(path)
+
+
+def test_a_sound_file_is_looked_through_once_until_it_changes(
+    kit: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looked = tmp_path / "d.npz", []
+    np.savez(path, **arrays(kit.device_data()))
+    whole = ZipFile.testzip
+    monkeypatch.setattr(ZipFile, "testzip", lambda self: looked.append(1) or whole(self))
+    stored(path)
+    assert stored(path).train_samples == len(kit.device_data().train)
+    assert len(looked) == 1
+    np.savez(path, **arrays(kit.device_data(seed=1)))
+    stored(path)
+    assert len(looked) == 2
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_missing_file_is_named(tmp_path: Path, read: Reader) -> None:
     with pytest.raises(MissingFile, match=r"gone\.npz"):
-        load(tmp_path / "gone.npz")
+        read(tmp_path / "gone.npz")
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -46,34 +101,44 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_an_odd_array_is_named(
-    kit: SimpleNamespace, tmp_path: Path, name: str, value: np.ndarray | None, message: str
+    kit: SimpleNamespace,
+    tmp_path: Path,
+    name: str,
+    value: np.ndarray | None,
+    message: str,
+    read: Reader,
 ) -> None:
     given = {**arrays(kit.device_data()), name: value}
     np.savez(
         tmp_path / "d.npz", **{key: array for key, array in given.items() if array is not None}
     )
     with pytest.raises(DamagedFile, match=message):
-        load(tmp_path / "d.npz")
+        read(tmp_path / "d.npz")
 
 
+@pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 nothing", b"hello"])
-def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes, read: Reader) -> None:
     (tmp_path / "d.npz").write_bytes(content)
     with pytest.raises(DamagedFile):
-        load(tmp_path / "d.npz")
+        read(tmp_path / "d.npz")
 
 
-def test_a_single_array_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", READERS)
+def test_a_single_array_is_refused(tmp_path: Path, read: Reader) -> None:
     np.save(tmp_path / "d.npy", np.zeros(3))
     with pytest.raises(DamagedFile, match="single array"):
-        load(tmp_path / "d.npy")
+        read(tmp_path / "d.npy")
 
 
-def test_pickled_objects_are_never_loaded(kit: SimpleNamespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("read", READERS)
+def test_pickled_objects_are_never_loaded(
+    kit: SimpleNamespace, tmp_path: Path, read: Reader
+) -> None:
     given = {**arrays(kit.device_data()), "train_images": np.array([{}], object)}
     np.savez(tmp_path / "d.npz", **given)
     with pytest.raises(DamagedFile):
-        load(tmp_path / "d.npz")
+        read(tmp_path / "d.npz")
 
 
 def test_data_the_model_cannot_read_is_refused(kit: SimpleNamespace) -> None:

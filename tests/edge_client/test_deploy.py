@@ -12,6 +12,7 @@ from edge_client import submodel
 from edge_client.deploy import deploy
 from edge_client.inference import EarlyExitModel
 from edge_client.task import DEPLOY, INSTALLED, KEPT, RESTORED
+from reefleet.errors import Rejected
 
 
 @pytest.fixture
@@ -35,6 +36,13 @@ def test_the_first_deployment_is_installed_and_reported(device: SimpleNamespace)
     assert (lease, outcome, before) == ("first", INSTALLED, None)
     assert accuracy > 0.5
     assert version_of(device.client) == 4
+
+
+def test_a_deployment_that_is_no_longer_wanted_is_no_failure(device: SimpleNamespace) -> None:
+    device.coordinator.refusal = Rejected("deployment 2 came after it")
+    deploy(device.client, device.first)
+    assert device.coordinator.deployments == []
+    assert version_of(device.client) == 4  # the rollback that follows finds it here
 
 
 def test_a_worse_submodel_is_not_put_in_place(

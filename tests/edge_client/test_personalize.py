@@ -83,6 +83,16 @@ def test_the_same_lease_gives_the_same_submodel(kit: SimpleNamespace, tmp_path: 
     assert EarlyExitModel.open(device.folder).thresholds == thresholds
 
 
+def test_the_submodel_does_not_depend_on_the_personal_model_of_the_rounds(
+    kit: SimpleNamespace, tmp_path: Path
+) -> None:
+    device = personalized(kit, tmp_path, models=2)
+    before = (device.folder / "weights.rft").read_bytes()
+    shutil.rmtree(device.client.personal.folder)
+    personalize(device.client, device.task)
+    assert (device.folder / "weights.rft").read_bytes() == before
+
+
 def test_a_new_submodel_replaces_the_old_one(kit: SimpleNamespace, tmp_path: Path) -> None:
     device = personalized(kit, tmp_path)
     personalize(device.client, replace(device.task, base_version=9))

@@ -25,6 +25,7 @@ from reefleet.rpc import identity
 from reefleet.rpc.identity import Identity
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
+from tests.integration.running import until
 
 pytestmark = pytest.mark.integration
 
@@ -61,21 +62,25 @@ class Fleet(fleet_pb2_grpc.FleetServiceServicer, artifact_pb2_grpc.ArtifactServi
             return fleet_pb2.NextTaskResponse(finished=fleet_pb2.Finished())
         return fleet_pb2.NextTaskResponse(task=self.task)
 
-    def FetchChunk(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        if request.offset == 2 * PIECE:
-            self._perhaps_silent("FetchChunk", context)
-        self.fetched.append((request.sha256, request.offset))
+    def Fetch(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         data = self.files[request.sha256]
-        piece = data[request.offset : request.offset + min(PIECE, request.max_bytes)]
-        return artifact_pb2.FetchChunkResponse(data=piece, total_bytes=len(data))
+        for offset in range(request.offset, len(data), PIECE):
+            if offset == 2 * PIECE:
+                self._perhaps_silent("Fetch", context)
+            self.fetched.append((request.sha256, offset))
+            piece = data[offset : offset + PIECE]
+            yield artifact_pb2.FetchResponse(data=piece, total_bytes=len(data))
 
     def OpenUpdate(self, request: Any, _context: Any) -> Any:  # noqa: N802
         self.announced.append(request.update.sha256)
         return fleet_pb2.OpenUpdateResponse(offset=len(self.held))
 
-    def PutChunk(self, request: Any, _context: Any) -> Any:  # noqa: N802
-        self.held[request.offset :] = request.data
-        return fleet_pb2.PutChunkResponse(offset=len(self.held))
+    def PutUpdate(self, requests: Any, _context: Any) -> Any:  # noqa: N802
+        for request in requests:
+            if request.lease:
+                del self.held[request.offset :]
+            self.held += request.data
+        return fleet_pb2.PutUpdateResponse(offset=len(self.held))
 
     def CommitUpdate(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         repeated = request.update.sha256 in self.durable
@@ -176,7 +181,7 @@ def test_an_update_whose_answer_was_lost_arrives_once(site: SimpleNamespace) -> 
 
 
 def test_a_download_cut_by_a_kill_goes_on_at_its_offset(site: SimpleNamespace) -> None:
-    killed_when_silent(site, "FetchChunk")
+    killed_when_silent(site, "Fetch")
     before = list(site.fleet.fetched)
     site.fleet.fetched.clear()
     assert a_client(site.state).wait(PATIENCE_S) == 0
@@ -189,7 +194,7 @@ def test_a_download_cut_by_a_kill_goes_on_at_its_offset(site: SimpleNamespace) -
 def test_a_terminated_client_ends_cleanly_and_its_work_is_done_later(
     site: SimpleNamespace,
 ) -> None:
-    site.fleet.silent_at = "FetchChunk"
+    site.fleet.silent_at = "Fetch"
     client = a_client(site.state)
     assert site.fleet.silent.wait(PATIENCE_S)
     client.terminate()
@@ -198,3 +203,25 @@ def test_a_terminated_client_ends_cleanly_and_its_work_is_done_later(
     assert site.fleet.durable == []
     assert a_client(site.state).wait(PATIENCE_S) == 0
     assert len(site.fleet.durable) == 1
+
+
+def test_a_client_that_is_idle_after_work_has_the_memory_of_one_that_never_worked(
+    site: SimpleNamespace,
+) -> None:
+    (site.state / "edge.toml").write_text("anew_after_s = 0.0\nidle_s = 0.1\nbenchmark_s = 0.0\n")
+    places = ["--state", str(site.state), "--data", str(site.state / "data.npz")]
+    log = site.state / "client.log"
+    with log.open("ab") as stream:
+        client = subprocess.Popen(
+            [sys.executable, "-m", "reefleet", "edge", "run", *places], stderr=stream
+        )
+    try:
+        until(lambda: log.read_text().count('"profile reported"') == 2, "the new beginning")
+        loaded = Path(f"/proc/{client.pid}/maps").read_text()
+        assert "cygrpc" in loaded
+        assert "numpy" not in loaded
+        assert "onnxruntime" not in loaded
+        assert len(site.fleet.durable) == 1
+    finally:
+        client.terminate()
+        assert client.wait(PATIENCE_S) == 0

@@ -34,6 +34,12 @@ PLAN = plan_pb2.SubmodelPlan(
     exit_depth=2, bits=4, batch_size=8, local_epochs=1, models=1, codec="int8"
 )
 DIGEST = "ab" * 32
+ARTIFACT = Artifact(DIGEST, 9)
+
+
+def chunks(offset: int) -> Iterator[bytes]:
+    """An update of nine bytes, three at a time."""
+    yield from (b"abcdefghi"[start : start + 3] for start in range(offset, 9, 3))
 
 
 class Fleet(fleet_pb2_grpc.FleetServiceServicer, artifact_pb2_grpc.ArtifactServiceServicer):
@@ -50,13 +56,17 @@ class Fleet(fleet_pb2_grpc.FleetServiceServicer, artifact_pb2_grpc.ArtifactServi
 
     def answer(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append((name, request))
-        found = self.answers[name]
-        if isinstance(found, Callable):  # type: ignore[arg-type]
-            found = found(request)
         with status.refusals(context):
+            found = self.answers[name]
+            if isinstance(found, Callable):  # type: ignore[arg-type]
+                found = found(request)
             if isinstance(found, Exception):
                 raise found
-            return found
+            return self.stream(found, context) if isinstance(found, Iterator) else found
+
+    def stream(self, found: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        with status.refusals(context):
+            yield from found
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +182,14 @@ def test_an_answer_that_no_client_can_obey_is_refused(line: SimpleNamespace, ans
 
 
 def test_payload_bytes_are_counted_both_ways(line: SimpleNamespace) -> None:
-    line.fleet.answers["FetchChunk"] = artifact_pb2.FetchChunkResponse(data=b"12345", total_bytes=9)
-    line.fleet.answers["PutChunk"] = fleet_pb2.PutChunkResponse(offset=3)
-    assert line.session.fetch_chunk(DIGEST, 0, 5) == (b"12345", 9)
-    assert line.session.put_chunk("lease", DIGEST, 0, b"123") == 3
-    assert (line.session.bytes_down, line.session.bytes_up) == (5, 3)
+    answer = artifact_pb2.FetchResponse(data=b"12345", total_bytes=9)
+    line.fleet.answers["Fetch"] = iter([answer, answer])
+    line.fleet.answers["PutUpdate"] = lambda requests: fleet_pb2.PutUpdateResponse(
+        offset=3 + sum(len(request.data) for request in requests)
+    )
+    assert list(line.session.fetch(ARTIFACT, 0)) == [(b"12345", 9)] * 2
+    assert line.session.put_update("lease", ARTIFACT, 3, chunks) == 9
+    assert (line.session.bytes_down, line.session.bytes_up) == (10, 6)
 
 
 def test_the_calls_about_work_carry_what_they_are_given(line: SimpleNamespace) -> None:
@@ -300,8 +313,43 @@ def test_one_failed_handshake_is_not_believed(line: SimpleNamespace) -> None:
 
 
 def test_a_message_over_the_bound_is_refused(line: SimpleNamespace) -> None:
-    line.fleet.answers["FetchChunk"] = artifact_pb2.FetchChunkResponse(
-        data=b"x" * (MAX_MESSAGE_BYTES + 1)
-    )
+    big = artifact_pb2.FetchResponse(data=b"x" * (MAX_MESSAGE_BYTES + 1))
+    line.fleet.answers["Fetch"] = iter([big])
     with pytest.raises(WireError):
-        line.session.fetch_chunk(DIGEST, 0, 5)
+        list(line.session.fetch(ARTIFACT, 0))
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(line: SimpleNamespace) -> None:
+    def cut(_request: Any) -> Iterator[Any]:
+        yield artifact_pb2.FetchResponse(data=b"123", total_bytes=9)
+        raise CoordinatorUnavailable
+
+    def rest(request: Any) -> Iterator[Any]:
+        yield artifact_pb2.FetchResponse(data=b"123456789"[request.offset :], total_bytes=9)
+
+    def once_cut(request: Any) -> Iterator[Any]:
+        return cut(request) if request.offset == 0 else rest(request)
+
+    line.fleet.answers["Fetch"] = once_cut
+    assert list(line.session.fetch(ARTIFACT, 0)) == [(b"123", 9), (b"456789", 9)]
+
+
+def test_an_upload_that_is_cut_goes_on_where_the_coordinator_is(line: SimpleNamespace) -> None:
+    held = bytearray()
+
+    def take(requests: Iterator[Any]) -> Any:
+        first = next(requests)
+        assert (first.lease, first.sha256, first.offset) == ("lease", DIGEST, len(held))
+        held.extend(first.data)
+        if len(held) < 6:
+            raise CoordinatorUnavailable
+        for request in requests:
+            assert not request.lease
+            held.extend(request.data)
+        return fleet_pb2.PutUpdateResponse(offset=len(held))
+
+    line.fleet.answers["PutUpdate"] = take
+    line.fleet.answers["OpenUpdate"] = lambda _: fleet_pb2.OpenUpdateResponse(offset=len(held))
+    assert line.session.put_update("lease", ARTIFACT, 0, chunks) == 9
+    assert bytes(held) == b"abcdefghi"
+    assert line.session.bytes_up == 9

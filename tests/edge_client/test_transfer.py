@@ -53,13 +53,14 @@ def test_an_altered_chunk_drops_the_partial(kit: SimpleNamespace, tmp_path: Path
     [
         ((b"", len(DATA)), TruncatedPayload),
         ((b"x", len(DATA) + 1), TruncatedPayload),
-        ((b"x" * (CHUNK_BYTES + 1), len(DATA)), PayloadTooLarge),
+        ((b"x" * (len(DATA) + 1), len(DATA)), PayloadTooLarge),
+        ((b"x", len(DATA)), TruncatedPayload),
     ],
 )
 def test_a_chunk_that_is_not_what_was_asked_for_is_refused(
     tmp_path: Path, answer: tuple[bytes, int], error: type[Exception]
 ) -> None:
-    source = SimpleNamespace(fetch_chunk=lambda *_: answer)
+    source = SimpleNamespace(fetch=lambda *_: iter([answer]))
     with pytest.raises(error):
         download(source, BlobStore(tmp_path), ARTIFACT, len(DATA))
 
@@ -79,12 +80,12 @@ def test_an_upload_sends_only_what_the_coordinator_lacks(kit: SimpleNamespace) -
 
 @pytest.mark.parametrize("offset", [-1, len(DATA) + 1])
 def test_an_offset_outside_the_update_is_refused(offset: int) -> None:
-    sink = SimpleNamespace(open_update=lambda *_: 0, put_chunk=lambda *_: offset)
+    sink = SimpleNamespace(open_update=lambda *_: 0, put_update=lambda *_: offset)
     with pytest.raises(WireError):
         upload(sink, "lease", ARTIFACT, DATA)
 
 
 def test_an_upload_that_makes_no_progress_ends() -> None:
-    sink = SimpleNamespace(open_update=lambda *_: 5, put_chunk=lambda *_: 5)
+    sink = SimpleNamespace(open_update=lambda *_: 5, put_update=lambda *_: 5)
     with pytest.raises(WireError):
         upload(sink, "lease", ARTIFACT, DATA)

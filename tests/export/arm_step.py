@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
 
-from edge_client.inference import EarlyExitModel
+from edge_client.inference import ENGINES, EarlyExitModel
 
 DTYPES = {
     "tensor(float)": np.float32,
@@ -23,11 +23,12 @@ DTYPES = {
 
 def main(bundle: Path, task: Path, images_file: Path, out: Path) -> None:
     images = np.load(images_file)
-    model = EarlyExitModel.open(bundle)
-    found = {
-        "stages": np.stack([model.logits(image[None]) for image in images]),
-        "exits": np.array([model.answer(image[None]).exit_depth for image in images]),
-    }
+    found = {}
+    for engine in ENGINES:
+        model = EarlyExitModel.open(bundle, engine=engine)
+        found[f"{engine} stages"] = np.stack([model.logits(image[None]) for image in images])
+        depths = [model.answer(image[None]).exit_depth for image in images]
+        found[f"{engine} exits"] = np.array(depths)
     manifest = json.loads((bundle / "manifest.json").read_bytes())
     for variant in manifest["variants"]:
         if variant["staged"]:

@@ -120,14 +120,13 @@ def test_packed_file_holds_b_bits_a_weight_and_the_float_rest(bundles: Path) -> 
     assert len(stored) <= 1.06 * (coded / 8 + rest) + names + centers
 
 
+@pytest.mark.parametrize("board", [["--device", "rpi-4b"], []])
 def test_a_personal_sub_model_keeps_the_codes_that_its_device_learned(
-    bundles: Path, inputs: Inputs, tmp_path: Path, reefleet: Run
+    board: list[str], bundles: Path, inputs: Inputs, tmp_path: Path, reefleet: Run
 ) -> None:
     source, out = bundles / "rpi-zero2w", tmp_path / "out"
     data = ["--data", inputs.data]
-    code, _, error = reefleet(
-        "export", "build", source, *data, "--device", "rpi-4b", "--depth", 2, "--out", out
-    )
+    code, _, error = reefleet("export", "build", source, *data, *board, "--depth", 2, "--out", out)
     assert code == 0, error
     before = unpack_tensors((source / "weights.rft").read_bytes(), 1 << 20)
     after = unpack_tensors((out / "weights.rft").read_bytes(), 1 << 20)

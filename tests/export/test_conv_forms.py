@@ -107,7 +107,7 @@ def test_a_tflite_file_convolves_channels_last_without_a_transpose_between(
     spec = conv_inputs.contract.spec
     tensors = quantize(conv_inputs.weights, spec, 1, 4)
     made = schema()
-    data = lower_tflite(model_part(spec, 1).trace, "model", tensors, "int8")
+    data = lower_tflite({"model": model_part(spec, 1).trace}, tensors, "int8")
     model = made.ModelT.InitFromPackedBuf(data, 0)
     codes = [code.builtinCode for code in model.operatorCodes]
     calls = [codes[call.opcodeIndex] for call in model.subgraphs[0].operators]
@@ -124,7 +124,7 @@ def test_other_convolutions_are_refused_by_name() -> None:
     traced = trace(dense, {"x": torch.zeros(1, 2, 4, 4), "k": torch.zeros(3, 2, 3, 3)})
     kernel: dict[str, EncodedTensor] = {"k": Float32Tensor(np.zeros((3, 2, 3, 3), np.float32))}
     with pytest.raises(UnsupportedOperator, match="depthwise convolutions over channels last"):
-        lower_tflite(traced, "model", kernel, "float32")
+        lower_tflite({"model": traced}, kernel, "float32")
 
 
 @pytest.mark.parametrize("adapter", ["adapters", "parallel-adapters"])

@@ -26,11 +26,9 @@ WHEELS = ("tflite-runtime==2.14.0", "numpy==1.26.4")
 CHAIN = """
 import sys, numpy as np
 from tflite_runtime.interpreter import Interpreter
-images, out, *files = sys.argv[1:]
-runners = []
-for file in files:
-    interpreter = Interpreter(model_path=file, num_threads=1)
-    runners.append(interpreter.get_signature_runner("serving_default"))
+images, out, file = sys.argv[1:]
+interpreter = Interpreter(model_path=file, num_threads=1)
+runners = [interpreter.get_signature_runner(name) for name in interpreter.get_signature_list()]
 rows = []
 for image in np.load(images):
     feed, exits = {"image": image[None]}, []

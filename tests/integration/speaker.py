@@ -79,6 +79,10 @@ class Device:
         upload(self.session, task.lease, artifact, data)
         return artifact
 
+    def put(self, lease: str, update: Artifact, offset: int, data: bytes) -> int:
+        """Send these bytes in one message, whatever follows; the offset held then."""
+        return self.session.put_update(lease, update, offset, lambda _: iter([data]))
+
     def commit(self, task: Task, artifact: Artifact) -> bool:
         """Commit what was sent; True where it was durable before."""
         return self.session.commit_update(task.lease, artifact, SAMPLES, DeviceMetrics(loss=0.5))

@@ -46,7 +46,7 @@ class Scene:
         """Everything that a device and an operator may read is answered."""
         device, task = self.devices[name], self.tasks[name]
         assert device.task().lease == task.lease
-        assert device.session.fetch_chunk(task.weights.sha256, 0, CHUNK_BYTES)[0]
+        assert next(device.session.fetch(task.weights, 0))[0]
         assert self.site.ask("ListDevices", pb.ListDevicesRequest()).devices
 
     def trouble(self) -> str:
@@ -87,10 +87,10 @@ def test_a_full_disk_refuses_uploads_answers_the_rest_and_goes_on_by_itself(scen
     device, lease = scene.devices["b"], scene.tasks["b"].lease
     device.session.open_update(lease, half)
     chunk = scene.data["b"][:CHUNK_BYTES]
-    held = device.session.put_chunk(lease, half.sha256, 0, chunk)
+    held = device.put(lease, half, 0, chunk)
     scene.disk.fill()
     with pytest.raises(StoreFull):
-        device.session.put_chunk(lease, half.sha256, held, scene.data["b"][held : 2 * held])
+        device.put(lease, half, held, scene.data["b"][held : 2 * held])
     with pytest.raises(StoreFull, match="MiB free") as refused:
         scene.push("b")
     assert refused.value.retry_after_s == StoreFull.retry_after_s

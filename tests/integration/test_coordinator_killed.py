@@ -71,7 +71,7 @@ def kill_in_the_middle_of_an_upload(opened: Round) -> None:
     device, task, data = opened.devices["c"], opened.tasks["c"], opened.data["c"]
     announced = artifact_of(data)
     assert device.session.open_update(task.lease, announced) == 0
-    device.session.put_chunk(task.lease, announced.sha256, 0, data[: len(data) // 2])
+    device.put(task.lease, announced, 0, data[: len(data) // 2])
     opened.site.coordinator.kill()
 
 

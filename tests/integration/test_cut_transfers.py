@@ -9,6 +9,7 @@ import pytest
 
 from coordinator.records import Assignment
 from edge_client.transfer import OWNER
+from reefleet.blobs import BlobStore
 from reefleet.rpc.limits import CHUNK_BYTES
 from tests.integration.fleet import Site
 from tests.integration.proxy import CutOnce, Proxy, Way
@@ -19,6 +20,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.torch]
 
 # Handshake, headers and the calls beside the transfer, which are all small.
 ENVELOPE_BYTES = 96 << 10
+# What is on its way at the cut may be lost, but not all of it: a chunk leaves when there is room.
+PASSED_BYTES = 3 * CHUNK_BYTES + CHUNK_BYTES // 3
 
 
 @dataclass
@@ -88,17 +91,21 @@ def kill_the_client(line: Line) -> None:
     line.client.start()
 
 
+def require_the_rest(passed: int, whole: int) -> None:
+    """What came after the cut is what was missing, and that was not everything."""
+    assert whole - PASSED_BYTES <= passed <= whole - CHUNK_BYTES + ENVELOPE_BYTES
+
+
 @pytest.mark.parametrize("strike", [leave_it_at_the_cut, kill_the_client])
 def test_a_download_goes_on_at_its_offset(line: Line, strike: Callable[[Line], None]) -> None:
     weights = line.work.weights
-    gate = line.cut_after(Way.DOWN, line.file_bytes + CHUNK_BYTES + CHUNK_BYTES // 2)
-    held = line.site.device_blobs("a").partial_size(OWNER, weights.sha256)
-    assert held == CHUNK_BYTES
+    gate = line.cut_after(Way.DOWN, line.file_bytes + PASSED_BYTES)
+    blobs = line.site.device_blobs("a")
+    until(lambda: blobs.partial_size(OWNER, weights.sha256), "a chunk that had arrived")
     strike(line)
     gate.mended.set()
     line.client.wait_for("update acknowledged")
-    missing = weights.size_bytes - held
-    assert missing <= line.later(Way.DOWN) <= missing + ENVELOPE_BYTES
+    require_the_rest(line.later(Way.DOWN), weights.size_bytes)
 
 
 def kill_the_coordinator(line: Line) -> None:
@@ -108,11 +115,10 @@ def kill_the_coordinator(line: Line) -> None:
 
 @pytest.mark.parametrize("strike", [leave_it_at_the_cut, kill_the_coordinator, kill_the_client])
 def test_an_upload_goes_on_at_its_offset(line: Line, strike: Callable[[Line], None]) -> None:
-    gate = line.cut_after(Way.UP, CHUNK_BYTES + CHUNK_BYTES // 3)
-    partials = list((line.site.folder.blobs / "partial" / line.work.lease).iterdir())
-    assert [path.stat().st_size for path in partials] == [CHUNK_BYTES]
+    gate = line.cut_after(Way.UP, PASSED_BYTES)
+    blobs = BlobStore(line.site.folder.blobs)
+    until(lambda: any(path.stat().st_size for path in blobs.partials()), "a chunk that had arrived")
     strike(line)
     gate.mended.set()
     line.client.wait_for("update acknowledged")
-    missing = line.update_bytes - CHUNK_BYTES
-    assert missing <= line.later(Way.UP) <= missing + ENVELOPE_BYTES
+    require_the_rest(line.later(Way.UP), line.update_bytes)

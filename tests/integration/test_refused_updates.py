@@ -86,12 +86,12 @@ BAD_CONTENT: dict[str, tuple[Callable[[Delta], bytes], type[ReefleetError], str]
     "NaN": (
         lambda delta: changed(delta, "head.bias", [0, np.nan, 0]),
         NonFiniteValues,
-        "'head.bias' holds NaN",
+        "'head.bias' of the update holds NaN",
     ),
     "infinity": (
         lambda delta: changed(delta, "head.bias", [0, np.inf, 0]),
         NonFiniteValues,
-        "'head.bias' holds NaN or infinity",
+        "'head.bias' of the update holds NaN or infinity",
     ),
     "wrong shape": (
         lambda delta: changed(delta, "head.bias", [0, 0]),
@@ -134,7 +134,7 @@ def test_an_altered_chunk_is_refused_and_may_be_sent_again(cohort: Cohort) -> No
     announced = artifact_of(data)
     altered = data[:100] + bytes([data[100] ^ 1]) + data[101:]
     device.session.open_update(task.lease, announced)
-    device.session.put_chunk(task.lease, announced.sha256, 0, altered)
+    device.put(task.lease, announced, 0, altered)
     with pytest.raises(ChecksumMismatch, match=announced.sha256):
         device.commit(task, announced)
     assert cohort.view() == before
@@ -146,7 +146,7 @@ def test_an_update_of_which_a_part_is_missing_is_refused_and_may_go_on(cohort: C
     before, data = cohort.view(), device.coded(task)
     announced = artifact_of(data)
     device.session.open_update(task.lease, announced)
-    device.session.put_chunk(task.lease, announced.sha256, 0, data[:-1])
+    device.put(task.lease, announced, 0, data[:-1])
     with pytest.raises(TruncatedPayload, match=f"only {len(data) - 1} of the {len(data)} bytes"):
         device.commit(task, announced)
     assert cohort.view() == before
@@ -166,7 +166,7 @@ def test_a_chunk_over_the_bound_is_refused(cohort: Cohort) -> None:
     device, task = cohort.take()
     before = cohort.view()
     with pytest.raises(PayloadTooLarge, match=str(CHUNK_BYTES)):
-        device.session.put_chunk(task.lease, "0" * 64, 0, bytes(CHUNK_BYTES + 1))
+        device.put(task.lease, Artifact("0" * 64, 1 << 30), 0, bytes(CHUNK_BYTES + 1))
     assert cohort.view() == before
     cohort.expect_a_good_update_to_be_taken(device, task)
 
@@ -174,7 +174,7 @@ def test_a_chunk_over_the_bound_is_refused(cohort: Cohort) -> None:
 def test_a_message_over_the_bound_is_refused_by_the_coordinator(cohort: Cohort) -> None:
     device, task = cohort.take()
     before = cohort.view()
-    request = fleet_pb2.PutChunkRequest(
+    request = fleet_pb2.PutUpdateRequest(
         lease=task.lease, sha256="0" * 64, data=bytes(MAX_MESSAGE_BYTES)
     )
     with (
@@ -182,7 +182,7 @@ def test_a_message_over_the_bound_is_refused_by_the_coordinator(cohort: Cohort) 
         pytest.raises(PayloadTooLarge, match="over the size bound"),
         translated(device.enrolled.address),
     ):
-        fleet_pb2_grpc.FleetServiceStub(channel).PutChunk(request)
+        fleet_pb2_grpc.FleetServiceStub(channel).PutUpdate(iter([request]))
     assert cohort.view() == before
     cohort.expect_a_good_update_to_be_taken(device, task)
 
@@ -201,7 +201,7 @@ def test_work_of_another_device_is_refused(cohort: Cohort) -> None:
     with pytest.raises(Rejected, match="not federated work of this device"):
         device.session.open_update(others_task.lease, announced)
     with pytest.raises(Rejected, match="not federated work of this device"):
-        device.session.put_chunk(others_task.lease, announced.sha256, 0, b"x")
+        device.put(others_task.lease, announced, 0, b"x")
     with pytest.raises(Rejected, match="not federated work of this device"):
         device.commit(others_task, announced)
     assert cohort.view() == before

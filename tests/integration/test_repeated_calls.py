@@ -26,7 +26,7 @@ NAMES = ("a", "b")
 MOST_REPLAYED = 6  # old calls that come along with each new one
 
 
-class Replaying(grpc.UnaryUnaryClientInterceptor):
+class Replaying(grpc.UnaryUnaryClientInterceptor, grpc.StreamUnaryClientInterceptor):
     """Sends each call twice, and some earlier ones before it."""
 
     def __init__(self, seed: int) -> None:
@@ -35,9 +35,16 @@ class Replaying(grpc.UnaryUnaryClientInterceptor):
         self._past: list[Callable[[], Any]] = []
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        return self._repeated(lambda: continuation(details, request))
+
+    def intercept_stream_unary(self, continuation: Any, details: Any, requests: Any) -> Any:
+        kept = list(requests)
+        return self._repeated(lambda: continuation(details, iter(kept)))
+
+    def _repeated(self, call: Callable[[], Any]) -> Any:
         def send() -> Any:
             self.sent += 1
-            return continuation(details, request)
+            return call()
 
         for earlier in self._rng.sample(self._past, min(len(self._past), MOST_REPLAYED)):
             with suppress(grpc.RpcError):  # what is long over may be refused
@@ -125,12 +132,11 @@ def test_chunks_that_come_out_of_order_and_twice_make_the_same_update(a_site: An
     held = 0
     for start in [*order, *starts]:
         chunk = data[start : start + piece]
-        put = device.session.put_chunk
         if start > held:
             with pytest.raises(WireError, match="does not follow"):
-                put(task.lease, announced.sha256, start, chunk)
+                device.put(task.lease, announced, start, chunk)
         else:
-            held = max(held, put(task.lease, announced.sha256, start, chunk))
+            held = max(held, device.put(task.lease, announced, start, chunk))
     assert held == len(data)
     assert device.commit(task, announced) is False
     devices["b"].push(devices["b"].task())

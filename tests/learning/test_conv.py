@@ -73,7 +73,7 @@ def test_the_token_returns_as_a_bias_of_each_channel() -> None:
     x = torch.randn(3, *state_shape(SPEC, 1), generator=torch.Generator().manual_seed(6))
     token = torch.randn(3, 1, 16, generator=torch.Generator().manual_seed(7))
     moved = conv.modulated(params, SPEC, 1, x, token, detached=False) - x
-    expected = token[:, 0] @ params["blocks.1.modulation.weight"].T  # [B, C]
+    expected = token[:, 0] @ params["blocks.1.modulation.weight"].T / SPEC.width**0.5  # [B, C]
     torch.testing.assert_close(moved, expected[:, None, None].expand_as(x))
 
 

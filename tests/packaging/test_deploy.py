@@ -12,7 +12,8 @@ import pytest
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
-OWN_UNITS = [unit for unit in UNITS if unit.stem != "reefleet-broker"]  # that one starts mosquitto
+BROKERS = "reefleet-broker"  # those units are about mosquitto
+OWN_UNITS = [unit for unit in UNITS if not unit.stem.startswith(BROKERS)]
 MOST_EXPOSURE = 2.0
 
 

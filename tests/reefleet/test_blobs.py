@@ -71,18 +71,20 @@ def test_a_file_that_is_not_there_is_refused(store: blobs.BlobStore, tmp_path: P
 def test_chunks_of_any_size_cover_the_blob(store: blobs.BlobStore) -> None:
     store.put(DATA)
     for size in (1, 7, 1000, 10_000):
-        offsets = range(0, len(DATA), size)
-        assert b"".join(store.read_chunk(DIGEST, o, size) for o in offsets) == DATA
-    assert store.read_chunk(DIGEST, len(DATA) + 5, 10) == b""
+        found = list(store.chunks(DIGEST, 0, size))
+        assert b"".join(found) == DATA
+        assert {len(chunk) for chunk in found[:-1]} <= {size}
+    assert b"".join(store.chunks(DIGEST, 700, 9)) == DATA[700:]
+    assert list(store.chunks(DIGEST, len(DATA) + 5, 10)) == []
 
 
-@pytest.mark.parametrize(("offset", "max_bytes"), [(-1, 10), (0, -1)])
+@pytest.mark.parametrize(("offset", "chunk_bytes"), [(-1, 10), (0, 0)])
 def test_a_chunk_before_the_start_is_refused(
-    store: blobs.BlobStore, offset: int, max_bytes: int
+    store: blobs.BlobStore, offset: int, chunk_bytes: int
 ) -> None:
     store.put(DATA)
     with pytest.raises(WireError, match="cannot be read"):
-        store.read_chunk(DIGEST, offset, max_bytes)
+        next(store.chunks(DIGEST, offset, chunk_bytes))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_text_that_is_no_digest_never_becomes_a_path(store: blobs.BlobStore, dig
         lambda: store.path(digest),
         lambda: store.has(digest),
         lambda: store.read(digest),
-        lambda: store.read_chunk(digest, 0, 1),
+        lambda: next(store.chunks(digest, 0, 1)),
         lambda: store.size(digest),
         lambda: store.delete(digest),
         lambda: store.partial_size("pi", digest),
@@ -120,7 +122,7 @@ def test_text_that_is_no_owner_never_becomes_a_path(store: blobs.BlobStore, owne
 
 
 def test_a_missing_blob_is_refused(store: blobs.BlobStore) -> None:
-    for call in (store.read, store.size, lambda d: store.read_chunk(d, 0, 1)):
+    for call in (store.read, store.size, lambda d: next(store.chunks(d, 0, 1))):
         with pytest.raises(MissingFile, match=DIGEST):
             call(DIGEST)
     with pytest.raises(MissingFile, match=DIGEST):
@@ -132,6 +134,29 @@ def test_a_blob_altered_on_disk_is_not_read(store: blobs.BlobStore) -> None:
     store.path(DIGEST).write_bytes(b"x" + DATA[1:])
     with pytest.raises(ChecksumMismatch, match="altered on disk"):
         store.read(DIGEST)
+
+
+def test_a_blob_altered_after_it_was_read_is_not_read_again(store: blobs.BlobStore) -> None:
+    store.put(DATA)
+    assert store.read(DIGEST) == DATA
+    store.path(DIGEST).write_bytes(DATA[:-1] + b"!")
+    with pytest.raises(ChecksumMismatch, match="altered on disk"):
+        store.checked(DIGEST)
+
+
+def test_a_renewed_blob_that_was_altered_is_not_read(store: blobs.BlobStore) -> None:
+    store.put(DATA)
+    store.path(DIGEST).write_bytes(DATA[:-1] + b"!")
+    assert store.renew(DIGEST)
+    with pytest.raises(ChecksumMismatch):
+        store.read(DIGEST)
+
+
+def test_a_blob_that_is_set_aside_is_still_there(store: blobs.BlobStore) -> None:
+    store.put(DATA)
+    store.set_aside(DIGEST)
+    store.set_aside("0" * 64)
+    assert store.read(DIGEST) == DATA
 
 
 def test_a_deleted_blob_is_gone_and_may_be_deleted_again(store: blobs.BlobStore) -> None:
@@ -242,6 +267,24 @@ def test_altered_bytes_are_refused_and_the_transfer_starts_over(store: blobs.Blo
 
 def test_an_unfinished_transfer_is_refused(store: blobs.BlobStore) -> None:
     store.append("pi", DIGEST, 0, DATA[:-1], len(DATA))
+    with pytest.raises(ChecksumMismatch):
+        store.finish("pi", DIGEST)
+
+
+def test_bytes_that_replace_a_lost_transfer_are_hashed_anew(store: blobs.BlobStore) -> None:
+    store.append("pi", DIGEST, 0, DATA, len(DATA))
+    (partial,) = store.partials()
+    partial.unlink()
+    store.append("pi", DIGEST, 0, DATA[:-1] + b"!", len(DATA))
+    with pytest.raises(ChecksumMismatch):
+        store.finish("pi", DIGEST)
+
+
+def test_bytes_that_another_process_added_are_hashed_too(store: blobs.BlobStore) -> None:
+    other = blobs.BlobStore(store.root)
+    store.append("pi", DIGEST, 0, DATA[:500], len(DATA))
+    other.append("pi", DIGEST, 500, DATA[500:700][::-1], len(DATA))
+    store.append("pi", DIGEST, 700, DATA[700:], len(DATA))
     with pytest.raises(ChecksumMismatch):
         store.finish("pi", DIGEST)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reefleet.errors import ConfigError
 from reefleet.learning.network import Network
 from reefleet.learning.pretraining import identity_ree
 from reefleet.model import ModelSpec, parameter_count
@@ -53,6 +54,20 @@ def test_without_the_holder_mask_who_lacks_a_row_votes_to_leave_it(tmp_path: Pat
     assert np.abs(moved).max() > 1e-4
     np.testing.assert_allclose(diluted["ree.depth_embed.2"] - first, held * moved, atol=1e-7)
     np.testing.assert_array_equal(masked["ree.depth_embed.1"], diluted["ree.depth_embed.1"])
+
+
+def test_coded_updates_take_fewer_bytes_and_leave_a_residual(tmp_path: Path) -> None:
+    rounds = RoundsConfig(total=3, per_round=4, codec="codebook4")
+    plain, _ = ran(replace(EXPERIMENT, rounds=replace(rounds, codec="float32")), tmp_path / "raw")
+    figures, model = ran(replace(EXPERIMENT, rounds=rounds), tmp_path / "coded")
+    assert figures["bytes_up"] < plain["bytes_up"] / 2
+    assert figures["bytes_down"] == plain["bytes_down"]
+    assert all(np.isfinite(value).all() for value in model.values())
+
+
+def test_a_codec_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="codec"):
+        replace(EXPERIMENT, rounds=RoundsConfig(codec="zip"))
 
 
 def test_a_fleet_of_the_deepest_boards_sends_full_models_alone(tmp_path: Path) -> None:

@@ -3,10 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
-from reefleet.errors import ConfigError
 from reefleet.learning.network import Network
 from reefleet.model import ConvGeometry, ModelSpec
 from reefleet.simulation.widths import Widths, narrowed, shares_of, tier_network
@@ -60,9 +58,19 @@ def test_an_element_moves_by_the_mean_of_its_holders() -> None:
     assert np.array_equal(rule.finish(model)["exits.4.bias"], model["exits.4.bias"])
 
 
-def test_a_convolutional_backbone_is_refused() -> None:
-    conv = ModelSpec(
-        16, 2, 1, 16, 1, 2, 3, (1, 2), mlp_ratio=2, conv=ConvGeometry(8, (8, 16), (1, 2))
-    )
-    with pytest.raises(ConfigError, match="ScaleFL"):
-        narrowed(conv, 1)
+def test_a_convolutional_backbone_is_cut_by_leading_channels() -> None:
+    conv = ConvGeometry(10, (10, 10, 16, 16), (1, 1, 2, 1))
+    network = Network(ModelSpec(16, 2, 1, 16, 1, 4, 3, (1, 2, 3, 4), mlp_ratio=2, conv=conv))
+    own = tier_network(network, "widths", 2).spec
+    assert own.conv == ConvGeometry(6, (6, 6), (1, 1))
+    rule, model = Widths(network), network.initial(0)
+    cut = rule.cut(model, 2)
+    assert np.array_equal(cut["blocks.1.project.weight"], model["blocks.1.project.weight"][:6, :12])
+    tensors = {name: torch.from_numpy(value) for name, value in cut.items()}
+    narrow = tier_network(network, "widths", 2)
+    assert narrow.logits(tensors, 2, torch.ones(1, 1, 16, 16)).shape == (1, 2, 3)
+    for depth, move in ((1, 1.0), (4, 3.0)):
+        part = rule.cut(model, depth)
+        rule.fold(model, {n: np.full_like(v, move) for n, v in part.items()})
+    step = (rule.finish(model)["stem.bias"] - model["stem.bias"])[:10]
+    np.testing.assert_allclose(step, [2.0] * 4 + [3.0] * 6, rtol=1e-5)

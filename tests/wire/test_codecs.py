@@ -42,7 +42,8 @@ def test_a_decoded_update_has_the_expected_names_and_shapes(codec: str) -> None:
     data, residual = codecs.encode_update(a_delta(0), codec, {})
     decoded = codecs.decode_update(data, SHAPES)
     assert {name: value.shape for name, value in decoded.items()} == SHAPES
-    assert {name: value.shape for name, value in residual.items()} == SHAPES
+    kept = {name: value.shape for name, value in residual.items()}
+    assert kept == ({} if codec == "float32" else SHAPES)  # it loses nothing
     assert all(value.dtype == np.float32 for value in decoded.values())
 
 
@@ -59,7 +60,7 @@ def test_what_arrives_plus_the_residuals_is_what_was_trained(codec: str) -> None
             trained[name] += delta[name]
     for name in SHAPES:
         # Each round adds one float32 rounding of values of about 1e-2.
-        assert arrived[name] + residual[name] == pytest.approx(trained[name], abs=1e-7)
+        assert arrived[name] + residual.get(name, 0) == pytest.approx(trained[name], abs=1e-7)
 
 
 @settings(deadline=None)
@@ -75,7 +76,7 @@ def test_error_feedback_holds_for_any_deltas(deltas: list[NDArray[np.float32]], 
         arrived += codecs.decode_update(data, {"w": (600,)})["w"]
         total += delta
     # Float32 rounding of values that may reach a few thousand.
-    assert arrived + residual["w"] == pytest.approx(total, abs=1e-2)
+    assert arrived + residual.get("w", 0) == pytest.approx(total, abs=1e-2)
 
 
 @CODECS
@@ -99,7 +100,7 @@ def test_a_constant_tensor_survives_coding(codec: str, value: float) -> None:
     delta = {"w": np.full((40, 40), value, np.float32)}
     data, residual = codecs.encode_update(delta, codec, {})
     arrived = codecs.decode_update(data, {"w": (40, 40)})["w"]
-    assert arrived + residual["w"] == pytest.approx(delta["w"], rel=1e-5)
+    assert arrived + residual.get("w", 0) == pytest.approx(delta["w"], rel=1e-5)
 
 
 def test_the_narrower_the_codec_the_fewer_the_bytes() -> None:

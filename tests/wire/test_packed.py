@@ -40,9 +40,9 @@ def test_each_tensor_is_what_reading_the_whole_set_gives(tmp_path: Path, codec: 
     data, _ = encode_update(values(), codec, {})
     opened = PackedFile(a_file(tmp_path, data), "key", SHAPES)
     for name, value in decode_update(data, SHAPES).items():
-        assert opened.read(name).tobytes() == value.tobytes()
+        assert opened[name].tobytes() == value.tobytes()
     half = PackedFile(a_file(tmp_path, data), "key", SHAPES, scale=0.5)
-    assert np.array_equal(half.read("w"), opened.read("w") * np.float32(0.5))
+    assert np.array_equal(half["w"], opened["w"] * np.float32(0.5))
 
 
 def test_other_tensors_than_expected_are_refused(tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_values_that_are_not_finite_are_refused_where_they_are_read(tmp_path: Pa
     bad = {**values(), "b": np.full(7, np.nan, np.float32)}
     data = pack_tensors({name: Float32Tensor(value) for name, value in bad.items()})
     opened = PackedFile(a_file(tmp_path, data), "key", SHAPES)
-    opened.read("w")
+    opened["w"]
     with pytest.raises(NonFiniteValues, match="'b'"):
-        opened.read("b")
+        opened["b"]
 
 
 def test_a_file_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_a_file_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
     opened = PackedFile(path, "key", SHAPES)
     path.unlink()
     with pytest.raises(DamagedFile, match=r"update\.rft"):
-        opened.read("w")
+        opened["w"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from reefleet.errors import ConfigError, WireError
-from reefleet.plan import UPLOAD_CODECS, CodecStage, SubmodelPlan, codec_stages
+from reefleet.plan import KNOWN_CODECS, UPLOAD_CODECS, CodecStage, SubmodelPlan, codec_stages
 from reefleet.wire import codecs
 
 SHAPES = {"w": (40, 40), "b": (40,)}
@@ -65,7 +65,8 @@ def test_an_update_within_the_bound_travels_as_if_there_were_none(codec: str) ->
     plain = codecs.encode_update(a_delta(), codec, {})
     clipped = codecs.encode_update(a_delta(), f"clip:1000.0,{codec}", {})
     assert plain[0] == clipped[0]
-    assert all(np.array_equal(plain[1][n], clipped[1][n]) for n in SHAPES)
+    assert plain[1].keys() == clipped[1].keys()
+    assert all(np.array_equal(value, clipped[1][name]) for name, value in plain[1].items())
 
 
 def test_clipping_keeps_the_direction() -> None:
@@ -75,7 +76,7 @@ def test_clipping_keeps_the_direction() -> None:
     assert norm(arrived) == pytest.approx(1.0, rel=1e-5)
     for name, value in delta.items():
         assert arrived[name] == pytest.approx(value / norm(delta), rel=1e-4, abs=1e-6)
-        assert not residual[name].any()
+    assert residual == {}  # what was cut off is not fed back, and float32 loses nothing
 
 
 @pytest.mark.parametrize("codec", ["int8", "codebook4", "float16"])
@@ -85,7 +86,7 @@ def test_rounding_is_fed_back_and_what_was_cut_off_is_not(codec: str) -> None:
     arrived = codecs.decode_update(data, SHAPES)
     for name, value in delta.items():
         meant = value * np.float32(1.0 / norm(delta))
-        assert arrived[name] + residual[name] == pytest.approx(meant, abs=1e-6)
+        assert arrived[name] + residual.get(name, 0) == pytest.approx(meant, abs=1e-6)
 
 
 def test_the_residual_is_within_the_bound_too() -> None:
@@ -110,7 +111,7 @@ def test_coding_in_a_chain_leaves_its_input_alone(codec: str) -> None:
 @pytest.mark.parametrize(
     ("wanted", "known", "chain"),
     [
-        ("clip:1.0,int8", codecs.KNOWN, "clip:1.0,int8"),
+        ("clip:1.0,int8", KNOWN_CODECS, "clip:1.0,int8"),
         ("clip:1.0,int8", (), "int8"),
         ("int8", (), "int8"),
         ("codebook4", ("clip", "float32", "int8"), "int8"),
@@ -128,4 +129,4 @@ def test_a_client_gets_the_part_of_a_chain_that_it_knows(
 @given(st.floats(1e-6, 1e6), st.sampled_from(UPLOAD_CODECS))
 def test_an_agreed_chain_is_a_chain_with_the_same_bound(bound: float, codec: str) -> None:
     wanted = f"clip:{bound!r},{codec}"
-    assert codec_stages(codecs.agreed(wanted, codecs.KNOWN)) == codec_stages(wanted)
+    assert codec_stages(codecs.agreed(wanted, KNOWN_CODECS)) == codec_stages(wanted)

@@ -53,6 +53,7 @@ class Settings:
     centers: Literal["grid", "free"] = "grid"  # grid: int8 steps, which every runtime holds exactly
     center_rule: Literal["l2", "l1", "published"] = "l2"  # which prox; published: the wrong sign
     finetune: Literal["weights", "rest"] = "weights"  # what trains once the centers stay
+    start: Literal["shared", "kept"] = "shared"  # of the last stage; kept: the rounds' own model
 
     @property
     def settle(self) -> Literal["snap", "nearest"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from reefleet.learning.distillation import cross_entropy, divergence
@@ -22,6 +21,7 @@ from reefleet.learning.objectives.objective import (
     Settings,
     State,
     descend,
+    gradients_of,
     renamed,
     under,
 )
@@ -67,9 +67,7 @@ def reefl_quped(
             mutual = divergence(logits, student, batch["mask"], settings.temperature).mean()
             return loss + settings.mutual * mutual, (logits.detach(), score, metrics)
 
-        gradients, (_, (teacher, score, metrics)) = torch.func.grad_and_value(
-            shared_loss, has_aux=True
-        )(shared)
+        gradients, (teacher, score, metrics) = gradients_of(shared_loss, shared)
         velocity = under(state, "optimizer/shared")
         moved, velocity = descend(shared, gradients, velocity, scalars["rate"], settings.momentum)
 

@@ -21,6 +21,7 @@ from reefleet.learning.objectives.objective import (
     Settings,
     State,
     descend,
+    gradients_of,
     renamed,
     under,
 )
@@ -28,6 +29,7 @@ from reefleet.learning.objectives.quped import personal_scalars, personal_state,
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
 Result = tuple[dict[str, Tensor], dict[str, Tensor]]
+Found = tuple[Tensor, Tensor]  # a loss, and its value
 
 
 def fml(network: Network, depth: int, epochs: int, settings: Settings) -> Objective:
@@ -49,15 +51,16 @@ def fml(network: Network, depth: int, epochs: int, settings: Settings) -> Object
             ("personal", seen["shared"], "personal_rate"),
         ):
 
-            def loss_of(params: Mapping[str, Tensor], other: Tensor = other) -> Tensor:
+            def loss_of(params: Mapping[str, Tensor], other: Tensor = other) -> Found:
                 logits = network.logits(params, depth, batch["image"])
                 label = cross_entropy(logits, batch["label"], batch["mask"]).sum()
                 soft = divergence(other, logits, batch["mask"], settings.temperature).sum()
-                return (1 - settings.mutual) * label + settings.mutual * soft
+                loss = (1 - settings.mutual) * label + settings.mutual * soft
+                return loss, loss.detach()
 
             params = under(state, role)
-            gradients, loss = torch.func.grad_and_value(loss_of)(params)
-            metrics["loss" if role == "shared" else "personal_loss"] = loss.detach()
+            gradients, loss = gradients_of(loss_of, params)
+            metrics["loss" if role == "shared" else "personal_loss"] = loss
             velocity = under(state, f"optimizer/{role}")
             params, velocity = descend(
                 params, gradients, velocity, scalars[rate], settings.momentum
@@ -124,13 +127,14 @@ def pfedme(network: Network, depth: int, epochs: int, settings: Settings) -> Obj
     def step(state: State, batch: Batch, scalars: Scalars) -> Result:
         shared, personal = under(state, "shared"), under(state, "personal")
 
-        def loss_of(params: Mapping[str, Tensor]) -> Tensor:
+        def loss_of(params: Mapping[str, Tensor]) -> Found:
             logits = network.logits(params, depth, batch["image"])
-            return cross_entropy(logits, batch["label"], batch["mask"]).sum()
+            loss = cross_entropy(logits, batch["label"], batch["mask"]).sum()
+            return loss, loss.detach()
 
         loss = batch["mask"].sum() * 0
         for _ in range(settings.inner_steps):
-            gradients, loss = torch.func.grad_and_value(loss_of)(personal)
+            gradients, loss = gradients_of(loss_of, personal)
             tied = {n: g + settings.tie * (personal[n] - shared[n]) for n, g in gradients.items()}
             personal, _ = descend(personal, tied, {}, scalars["personal_rate"], 0.0)
         follow = scalars["rate"] * settings.tie
@@ -138,7 +142,7 @@ def pfedme(network: Network, depth: int, epochs: int, settings: Settings) -> Obj
         return {
             **renamed(moved, "shared"),
             **renamed(personal, "personal"),
-        }, {"personal_loss": loss.detach()}
+        }, {"personal_loss": loss}
 
     still = _without_momentum(network, depth)
     return Objective("pfedme", still, _rates(settings), ("personal_loss",), _local(epochs), step)
@@ -163,18 +167,19 @@ def per_fedavg(network: Network, depth: int, epochs: int, settings: Settings) ->
             real = (mask.sum() > 0).to(mask.dtype)
             safe = mask + (1 - real) * (rows == 0).to(mask.dtype)
 
-            def loss_of(values: Mapping[str, Tensor]) -> Tensor:
+            def loss_of(values: Mapping[str, Tensor]) -> Found:
                 logits = network.logits(values, depth, batch["image"])
-                return cross_entropy(logits, batch["label"], safe).sum()
+                loss = cross_entropy(logits, batch["label"], safe).sum()
+                return loss, loss.detach()
 
-            found, loss = torch.func.grad_and_value(loss_of)(dict(params))
+            found, loss = gradients_of(loss_of, params)
             return {name: value * real for name, value in found.items()}, loss
 
         first, loss = gradient(shared, batch["mask"] * (1 - odd))
         trial, _ = descend(shared, first, {}, scalars["personal_rate"], 0.0)
         second, _ = gradient(trial, batch["mask"] * odd)
         moved, _ = descend(shared, second, {}, scalars["rate"], 0.0)
-        return renamed(moved, "shared"), {"loss": loss.detach()}
+        return renamed(moved, "shared"), {"loss": loss}
 
     still = tuple(t for t in _without_momentum(network, depth) if t.role == "shared")
     return Objective("per-fedavg", still, _rates(settings), ("loss",), _local(epochs), step)
