@@ -31,7 +31,8 @@ from reefleet.errors import ChecksumMismatch, ExportError, MissingFile, Reefleet
 from reefleet.model import ModelContract
 from reefleet.plan import SubmodelPlan
 from reefleet.rpc.identity import sign
-from reefleet.wire.manifest import TaskBundle, task_from_bytes
+from reefleet.wire.manifest import TaskBundle
+from reefleet.wire.manifest_json import task_from_bytes
 
 logger = logging.getLogger(__name__)
 

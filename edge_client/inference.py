@@ -25,12 +25,8 @@ from reefleet.errors import (
 from reefleet.learning.thresholds import confidence
 from reefleet.model import parameter_count, tensor_shapes
 from reefleet.wire.initializers import Initializers
-from reefleet.wire.manifest import (
-    MAX_MANIFEST_BYTES,
-    FileEntry,
-    SubmodelBundle,
-    submodel_from_bytes,
-)
+from reefleet.wire.manifest import FileEntry, SubmodelBundle
+from reefleet.wire.manifest_json import MAX_MANIFEST_BYTES, submodel_from_bytes
 from reefleet.wire.tensors import (
     MAX_HEADER_BYTES,
     EncodedTensor,

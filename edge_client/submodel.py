@@ -19,7 +19,8 @@ from reefleet.errors import TensorMismatch, WireError
 from reefleet.learning import thresholds
 from reefleet.model import tensor_shapes
 from reefleet.wire import codebook
-from reefleet.wire.manifest import FileEntry, SubmodelBundle, submodel_from_bytes, to_bytes
+from reefleet.wire.manifest import FileEntry, SubmodelBundle
+from reefleet.wire.manifest_json import submodel_from_bytes, to_bytes
 from reefleet.wire.tensors import CodebookTensor, EncodedTensor, Float32Tensor, pack_tensors
 
 WEIGHTS_FILE = "weights.rft"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from reefleet.blobs import sha256_hex
 from reefleet.errors import InputError, StoreError, StoreFull
-from reefleet.wire.manifest import FileEntry, SubmodelBundle, TaskBundle, to_bytes
+from reefleet.wire.manifest import FileEntry, SubmodelBundle, TaskBundle
+from reefleet.wire.manifest_json import to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -29,7 +29,8 @@ from reefleet.errors import (
     UnsupportedVersion,
 )
 from reefleet.model import parameter_count
-from reefleet.wire.manifest import SubmodelBundle, Variant, submodel_from_bytes
+from reefleet.wire.manifest import SubmodelBundle, Variant
+from reefleet.wire.manifest_json import submodel_from_bytes
 from reefleet.wire.tensors import CodebookTensor, EncodedTensor, unpack_tensors
 
 SAMPLES = "sample"

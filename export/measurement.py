@@ -94,7 +94,7 @@ def _weights(job: Job) -> list[Named]:
         return [{} for _ in job.files]
     from reefleet.model import parameter_count
     from reefleet.wire.initializers import Initializers
-    from reefleet.wire.manifest import submodel_from_bytes
+    from reefleet.wire.manifest_json import submodel_from_bytes
     from reefleet.wire.tensors import unpack_tensors
 
     folder = Path(job.weights)

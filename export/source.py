@@ -14,7 +14,7 @@ from reefleet.model import ModelContract, ModelSpec, parameter_count, tensor_sha
 from reefleet.simulation import checkpoint as simulated
 from reefleet.simulation import deployable
 from reefleet.wire import checkpoint
-from reefleet.wire.manifest import submodel_from_bytes
+from reefleet.wire.manifest_json import submodel_from_bytes
 from reefleet.wire.tensors import MAGIC, EncodedTensor, Float32Tensor, unpack_tensors
 
 MANIFEST = "manifest.json"

@@ -80,7 +80,7 @@ def _check(options: argparse.Namespace) -> int:
 def _show(options: argparse.Namespace) -> int:
     from export.check import read_bundle
     from export.picture import draw, points, text_chart
-    from reefleet.wire.manifest import to_bytes
+    from reefleet.wire.manifest_json import to_bytes
 
     manifest, _ = read_bundle(options.bundle)
     measured = points(options.bundle, manifest) if manifest.exits else []

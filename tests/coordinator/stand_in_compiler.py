@@ -10,7 +10,8 @@ from pathlib import Path
 
 from reefleet.model import ModelContract
 from reefleet.plan import SubmodelPlan
-from reefleet.wire.manifest import FileEntry, Predict, Program, TaskBundle, to_bytes
+from reefleet.wire.manifest import FileEntry, Predict, Program, TaskBundle
+from reefleet.wire.manifest_json import to_bytes
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ from reefleet.blobs import BlobStore
 from reefleet.model import ModelContract
 from reefleet.plan import SubmodelPlan
 from reefleet.rpc import identity
-from reefleet.wire.manifest import task_from_bytes
+from reefleet.wire.manifest_json import task_from_bytes
 
 MakeBench = Callable[..., Any]
 

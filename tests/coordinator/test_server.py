@@ -43,7 +43,8 @@ from reefleet.rpc.status import translated
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc, plan_pb2
 from reefleet.wire import convert
 from reefleet.wire.codecs import decode_update, encode_update
-from reefleet.wire.manifest import FileEntry, task_from_bytes
+from reefleet.wire.manifest import FileEntry
+from reefleet.wire.manifest_json import task_from_bytes
 
 MakePlace = Callable[..., Any]
 

@@ -31,6 +31,7 @@ from reefleet.report import DeviceMetrics, EarlyExitReport
 from reefleet.rpc import identity
 from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.wire import manifest as m
+from reefleet.wire import manifest_json as mj
 from reefleet.wire.tensors import Float32Tensor, pack_tensors
 
 SPEC = ModelSpec(
@@ -267,7 +268,7 @@ def a_task_bundle(plan: SubmodelPlan = PLAN, **changes: Any) -> tuple[bytes, dic
         files={name: m.FileEntry(sha256_hex(data), len(data)) for name, data in files.items()},
         producer="tests",
     )
-    return m.to_bytes(replace(bundle, **changes)), files
+    return mj.to_bytes(replace(bundle, **changes)), files
 
 
 def weights(seed: int = 0) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 
 from edge_client.geometry import MAX_DEPTH, require_agreement
 from reefleet.errors import WireError
-from reefleet.wire.manifest import task_from_bytes
+from reefleet.wire.manifest_json import task_from_bytes
 
 
 def a_manifest(kit: SimpleNamespace, **changes: Any) -> Any:

@@ -20,7 +20,7 @@ import pytest
 
 from edge_client import enrollment
 from edge_client.enrollment import FOLDER, Enrollment
-from reefleet.blobs import sha256_hex
+from reefleet.blobs import BlobStore, sha256_hex
 from reefleet.rpc import identity
 from reefleet.rpc.identity import Identity
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
@@ -156,12 +156,19 @@ def a_client(state: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stderr=log)
 
 
+def gathered(site: SimpleNamespace) -> int:
+    """Bytes on the device of a download under way."""
+    return sum(path.stat().st_size for path in BlobStore(site.state / "blobs").partials())
+
+
 def killed_when_silent(site: SimpleNamespace, call: str) -> None:
     """Start a client, let the coordinator fall silent in `call`, kill the client there."""
     site.fleet.silent_at = call
     client = a_client(site.state)
     try:
         assert site.fleet.silent.wait(PATIENCE_S), (site.state / "client.log").read_text()
+        if call == "Fetch":  # what has been sent arrives
+            until(lambda: gathered(site) == 2 * PIECE, "the pieces that were sent")
     finally:
         client.kill()
         client.wait()

@@ -12,7 +12,7 @@ import pytest
 
 from export import parity
 from reefleet.blobs import sha256_hex
-from reefleet.wire.manifest import submodel_from_bytes
+from reefleet.wire.manifest_json import submodel_from_bytes
 from reefleet.wire.tensors import CodebookTensor, Float32Tensor, pack_tensors, unpack_tensors
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 
 from export.bundle import entries
 from export.readback import onnx_steps
-from reefleet.wire.manifest import submodel_from_bytes, to_bytes
+from reefleet.wire.manifest_json import submodel_from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from tests.export.conftest import Inputs

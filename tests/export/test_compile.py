@@ -14,7 +14,7 @@ from reefleet.blobs import sha256_hex
 from reefleet.errors import ConfigError, InputError
 from reefleet.model import ModelContract, ModelSpec, Preprocessing
 from reefleet.plan import SubmodelPlan
-from reefleet.wire.manifest import task_from_bytes
+from reefleet.wire.manifest_json import task_from_bytes
 
 CONTRACT = ModelContract(
     ModelSpec(

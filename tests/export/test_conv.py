@@ -34,7 +34,7 @@ from reefleet.model import (
 )
 from reefleet.plan import SubmodelPlan
 from reefleet.simulation.training import first_state
-from reefleet.wire.manifest import task_from_bytes
+from reefleet.wire.manifest_json import task_from_bytes
 from reefleet.wire.tensors import EncodedTensor, Float32Tensor
 
 # Odd and even maps, strides 1 and 2, a residual block and others, an exit between.

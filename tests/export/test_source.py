@@ -20,7 +20,7 @@ from reefleet.model import tensor_shapes
 from reefleet.simulation import checkpoint, deployable
 from reefleet.simulation.checkpoint import Progress
 from reefleet.wire.checkpoint import initial
-from reefleet.wire.manifest import submodel_from_bytes
+from reefleet.wire.manifest_json import submodel_from_bytes
 from reefleet.wire.tensors import EncodedTensor, Float32Tensor, unpack_tensors
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from reefleet.errors import UnsupportedVersion, WireError
 from reefleet.model import ModelSpec, Preprocessing
 from reefleet.plan import SubmodelPlan
 from reefleet.wire import manifest as m
+from reefleet.wire import manifest_json as mj
 
 SPEC = ModelSpec(8, 2, 1, 32, 4, 3, 10, (1, 3))
 PLAN = SubmodelPlan(3, 4, 16, 2, 2, "int8", ("fits",))
@@ -61,48 +62,48 @@ Edit = Callable[[dict[str, Any]], object]
 
 
 def edited(manifest: m.TaskBundle | m.SubmodelBundle, edit: Edit) -> bytes:
-    values = json.loads(m.to_bytes(manifest))
+    values = json.loads(mj.to_bytes(manifest))
     edit(values)
     return json.dumps(values).encode()
 
 
 def test_a_task_manifest_survives_its_bytes() -> None:
-    assert m.task_from_bytes(m.to_bytes(TASK)) == TASK
+    assert mj.task_from_bytes(mj.to_bytes(TASK)) == TASK
 
 
 def test_a_submodel_manifest_survives_its_bytes() -> None:
-    assert m.submodel_from_bytes(m.to_bytes(SUBMODEL)) == SUBMODEL
+    assert mj.submodel_from_bytes(mj.to_bytes(SUBMODEL)) == SUBMODEL
 
 
 @pytest.mark.parametrize("manifest", [TASK, SUBMODEL])
 def test_reading_and_writing_again_gives_the_same_bytes(
     manifest: m.TaskBundle | m.SubmodelBundle,
 ) -> None:
-    data = m.to_bytes(manifest)
-    again = m.task_from_bytes if isinstance(manifest, m.TaskBundle) else m.submodel_from_bytes
-    assert m.to_bytes(again(data)) == data
+    data = mj.to_bytes(manifest)
+    again = mj.task_from_bytes if isinstance(manifest, m.TaskBundle) else mj.submodel_from_bytes
+    assert mj.to_bytes(again(data)) == data
 
 
 def test_the_order_of_the_files_does_not_change_the_bytes() -> None:
     turned = replace(TASK, files=dict(reversed(list(TASK.files.items()))))
-    assert m.to_bytes(turned) == m.to_bytes(TASK)
+    assert mj.to_bytes(turned) == mj.to_bytes(TASK)
 
 
 def test_a_newer_format_is_refused_with_what_to_do() -> None:
     data = edited(TASK, lambda v: v.update(format=2, novelty=1))
     with pytest.raises(UnsupportedVersion, match=r"format 2.*update reefleet"):
-        m.task_from_bytes(data)
+        mj.task_from_bytes(data)
 
 
 @pytest.mark.parametrize("version", [None, 0, "1", -1])
 def test_a_manifest_without_a_format_version_is_refused(version: object) -> None:
     with pytest.raises(WireError, match="format version"):
-        m.task_from_bytes(edited(TASK, lambda v: v.update(format=version)))
+        mj.task_from_bytes(edited(TASK, lambda v: v.update(format=version)))
 
 
 def test_the_other_kind_of_manifest_is_refused() -> None:
     with pytest.raises(WireError, match="expected a task manifest, found 'submodel'"):
-        m.task_from_bytes(m.to_bytes(SUBMODEL))
+        mj.task_from_bytes(mj.to_bytes(SUBMODEL))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_the_other_kind_of_manifest_is_refused() -> None:
 def test_a_file_name_with_path_parts_is_refused(name: str) -> None:
     data = edited(TASK, lambda v: v["files"].update({name: v["files"]["train.onnx"]}))
     with pytest.raises(WireError, match="only plain names are allowed"):
-        m.task_from_bytes(data)
+        mj.task_from_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -125,26 +126,26 @@ def test_a_file_name_with_path_parts_is_refused(name: str) -> None:
 )
 def test_a_file_that_is_used_but_not_listed_is_refused(edit: Edit) -> None:
     with pytest.raises(WireError, match=r"'\.\./train\.onnx' that it does not list"):
-        m.task_from_bytes(edited(TASK, edit))
+        mj.task_from_bytes(edited(TASK, edit))
 
 
 def test_weights_that_are_not_listed_are_refused() -> None:
     with pytest.raises(WireError, match=r"'weights\.rft' that it does not list"):
-        m.submodel_from_bytes(edited(SUBMODEL, lambda v: v["files"].pop("weights.rft")))
+        mj.submodel_from_bytes(edited(SUBMODEL, lambda v: v["files"].pop("weights.rft")))
 
 
 @pytest.mark.parametrize("digest", ["", "AB" * 32, "ab" * 31, "zz" * 32, 5, None])
 def test_a_digest_that_is_no_sha256_is_refused(digest: object) -> None:
     data = edited(TASK, lambda v: v["files"]["train.onnx"].update(sha256=digest))
     with pytest.raises(WireError, match="sha256"):
-        m.task_from_bytes(data)
+        mj.task_from_bytes(data)
 
 
 @pytest.mark.parametrize("size", [-1, 1.5, "1", None, True])
 def test_a_size_that_is_no_byte_count_is_refused(size: object) -> None:
     data = edited(TASK, lambda v: v["files"]["train.onnx"].update(size_bytes=size))
     with pytest.raises(WireError, match="size"):
-        m.task_from_bytes(data)
+        mj.task_from_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -163,24 +164,24 @@ def test_a_size_that_is_no_byte_count_is_refused(size: object) -> None:
 )
 def test_an_unknown_key_is_refused_by_name(edit: Edit) -> None:
     with pytest.raises(WireError, match="novelty"):
-        m.task_from_bytes(edited(TASK, edit))
+        mj.task_from_bytes(edited(TASK, edit))
 
 
 def test_a_manifest_over_the_limit_is_refused_unread() -> None:
     with pytest.raises(WireError, match="the limit is"):
-        m.task_from_bytes(b"[" * (m.MAX_MANIFEST_BYTES + 1))
+        mj.task_from_bytes(b"[" * (mj.MAX_MANIFEST_BYTES + 1))
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"1", b"[" * 100_000, b"null"])
 def test_what_is_no_json_object_is_refused(data: bytes) -> None:
     with pytest.raises(WireError, match="JSON"):
-        m.task_from_bytes(data)
+        mj.task_from_bytes(data)
 
 
 def test_thresholds_must_match_the_stages() -> None:
     data = edited(SUBMODEL, lambda v: v.update(thresholds=[0.5]))
     with pytest.raises(WireError, match="2 stages and 1 thresholds"):
-        m.submodel_from_bytes(data)
+        mj.submodel_from_bytes(data)
 
 
 def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -194,7 +195,7 @@ def places(value: object, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 PLACES = {
-    kind: places(json.loads(m.to_bytes(manifest)))
+    kind: places(json.loads(mj.to_bytes(manifest)))
     for kind, manifest in (("task", TASK), ("submodel", SUBMODEL))
 }
 DROPPED = object()
@@ -219,7 +220,7 @@ def test_any_value_replaced_or_dropped_is_refused_or_readable(
             values[last] = value
 
     manifest = TASK if kind == "task" else SUBMODEL
-    read = m.task_from_bytes if kind == "task" else m.submodel_from_bytes
+    read = mj.task_from_bytes if kind == "task" else mj.submodel_from_bytes
     with suppress(WireError):
         read(edited(manifest, edit))
 
