@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.integration.running import until
+
 PIECE_BYTES = 1 << 16
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close() answers with a reset, as a closed port does
 
@@ -48,9 +50,15 @@ def let_pass(_way: Way, size: int) -> int:
 
 
 class CutOnce:
-    """A gate that cuts when `after_bytes` have passed one way; then all wait until it is mended."""
+    """A gate that cuts when `after_bytes` have passed one way; then all wait until it is mended.
 
-    def __init__(self, way: Way, after_bytes: int) -> None:
+    It holds the line before the cut until `arrived` says that the other end has some of them.
+    """
+
+    def __init__(
+        self, way: Way, after_bytes: int, arrived: Callable[[], object] = lambda: True
+    ) -> None:
+        self._arrived = arrived
         self.cut = threading.Event()
         self.mended = threading.Event()
         self._way = way
@@ -63,6 +71,7 @@ class CutOnce:
             passing = min(size, self._left)
             self._left -= passing
             if passing < size:
+                until(self._arrived, "something to arrive before the cut")
                 self.cut.set()
                 return passing
         return size

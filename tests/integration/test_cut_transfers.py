@@ -44,9 +44,9 @@ class Line:
         (update,) = self.site.updates()
         return update.artifact.size_bytes
 
-    def cut_after(self, way: Way, size: int) -> CutOnce:
-        """Start the client and cut its connection when so much has passed one way."""
-        gate = CutOnce(way, size)
+    def cut_after(self, way: Way, size: int, blobs: BlobStore) -> CutOnce:
+        """Start the client and cut its connection when so much has passed one way to `blobs`."""
+        gate = CutOnce(way, size, lambda: sum(path.stat().st_size for path in blobs.partials()))
         self.proxy.gate = gate
         self.client.start()
         until(gate.cut.is_set, "the cut")
@@ -99,9 +99,9 @@ def require_the_rest(passed: int, whole: int) -> None:
 @pytest.mark.parametrize("strike", [leave_it_at_the_cut, kill_the_client])
 def test_a_download_goes_on_at_its_offset(line: Line, strike: Callable[[Line], None]) -> None:
     weights = line.work.weights
-    gate = line.cut_after(Way.DOWN, line.file_bytes + PASSED_BYTES)
     blobs = line.site.device_blobs("a")
-    until(lambda: blobs.partial_size(OWNER, weights.sha256), "a chunk that had arrived")
+    gate = line.cut_after(Way.DOWN, line.file_bytes + PASSED_BYTES, blobs)
+    assert blobs.partial_size(OWNER, weights.sha256)
     strike(line)
     gate.mended.set()
     line.client.wait_for("update acknowledged")
@@ -115,9 +115,7 @@ def kill_the_coordinator(line: Line) -> None:
 
 @pytest.mark.parametrize("strike", [leave_it_at_the_cut, kill_the_coordinator, kill_the_client])
 def test_an_upload_goes_on_at_its_offset(line: Line, strike: Callable[[Line], None]) -> None:
-    gate = line.cut_after(Way.UP, PASSED_BYTES)
-    blobs = BlobStore(line.site.folder.blobs)
-    until(lambda: any(path.stat().st_size for path in blobs.partials()), "a chunk that had arrived")
+    gate = line.cut_after(Way.UP, PASSED_BYTES, BlobStore(line.site.folder.blobs))
     strike(line)
     gate.mended.set()
     line.client.wait_for("update acknowledged")
