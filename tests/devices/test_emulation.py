@@ -108,6 +108,7 @@ def test_the_link_has_the_board_s_rate_and_reaches_this_machine() -> None:
     import threading
 
     with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104  # the namespace is outside
+        server.settimeout(60)
         port = server.getsockname()[1]
 
         def drain() -> None:

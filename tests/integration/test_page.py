@@ -71,7 +71,8 @@ class Viewer:
 
     def text(self) -> str:
         """What a person reads."""
-        return self.driver.find_element(By.TAG_NAME, "body").text
+        shown = self.driver.execute_script("return document.body ? document.body.innerText : ''")
+        return str(shown)  # between two pages there is nothing
 
     def wait_for(self, text: str) -> None:
         """Until the page says so."""
