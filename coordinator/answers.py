@@ -38,7 +38,7 @@ def device_message(device: r.Device, doing: str, *, is_there: bool) -> operator_
 
 
 def _bare_plan(device: r.Device) -> plan_pb2.SubmodelPlan | None:
-    """One line of the list of devices."""
+    """The plan without its reasons, which fill a page."""
     if device.plan is None:
         return None
     message = convert.plan_to_pb(device.plan)

@@ -192,13 +192,15 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         self, requests: Iterator[fleet_pb2.PutUpdateRequest], context: grpc.ServicerContext
     ) -> fleet_pb2.PutUpdateResponse:
         """Take the bytes of an upload."""
-        with _caller(context, self._rooms) as device, self._rooms.transfers.turn():
+        with _transfer(context, self._rooms) as device:
             if (first := next(requests, None)) is None:
                 msg = "an upload begins with its lease, digest and offset"
                 raise WireError(msg)
             held = offset = first.offset
             for request in chain((first,), requests):
-                data = request.data
+                if not (data := request.data):
+                    msg = "a message of an upload brings no bytes"
+                    raise WireError(msg)
                 held = self._rooms.updates.put(
                     device.device_id, first.lease, first.sha256, offset, data
                 )
@@ -279,7 +281,7 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
         self, request: artifact_pb2.FetchRequest, context: grpc.ServicerContext
     ) -> Iterator[artifact_pb2.FetchResponse]:
         """Send the rest of a blob."""
-        with _caller(context, self._rooms) as device, self._rooms.transfers.turn():
+        with _transfer(context, self._rooms) as device:
             if not self._rooms.store.may_fetch(device.device_id, request.sha256):
                 msg = f"{device.device_id} has not been assigned {request.sha256[:64]!r}"
                 raise Rejected(msg)
@@ -312,6 +314,13 @@ def _caller(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[r.Device]:
             if rooms.presence.note(device.device_id):
                 rooms.wake()
             yield device
+
+
+@contextmanager
+def _transfer(context: grpc.ServicerContext, rooms: Rooms) -> Iterator[r.Device]:
+    """The device behind a transfer, which has its turn."""
+    with _caller(context, rooms) as device, rooms.transfers.turn(device.device_id, context.cancel):
+        yield device
 
 
 def _broker(wanted: Mqtt) -> fleet_pb2.Broker | None:

@@ -2,12 +2,15 @@
 
 Few at a time are over sooner, and in less memory, than many side by side. Where links are slow
 those few last long; then the others go on beside them.
+
+A device has one transfer: the next one ends the one before, which its end may have left without a
+word. So nobody holds more than one thread by staying silent.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from reefleet.errors import CoordinatorUnavailable
@@ -28,13 +31,29 @@ class Transfers:
         self._threads = threading.BoundedSemaphore(most)
         self._places = threading.BoundedSemaphore(places)
         self._patience_s = patience_s
+        self._ends: dict[str, Callable[[], object]] = {}  # by device, how its transfer is ended
+        self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Around a transfer; raises CoordinatorUnavailable where there are too many.
+    def turn(self, device_id: str, end: Callable[[], object]) -> Iterator[None]:
+        """Around a transfer, which `end` ends; raises CoordinatorUnavailable for one too many.
 
         A device that is told so comes back by itself, and small calls find a thread meanwhile.
         """
+        with self._lock:
+            earlier, self._ends[device_id] = self._ends.get(device_id), end
+        if earlier:
+            earlier()
+        try:
+            with self._place():
+                yield
+        finally:
+            with self._lock:
+                if self._ends.get(device_id) is end:
+                    del self._ends[device_id]
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
         if not self._threads.acquire(blocking=False):
             msg = f"{self._most} transfers are under way; try again in a moment"
             raise CoordinatorUnavailable(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from reefleet.errors import (
     StoreError,
     TlsFailure,
     UnknownBoard,
+    WireError,
 )
 from reefleet.model import ModelContract, tensor_shapes
 from reefleet.rpc import identity
@@ -323,6 +324,29 @@ def test_a_message_over_the_bound_is_refused(a_place: MakePlace) -> None:
         with pytest.raises(PayloadTooLarge), translated(place.fleet):
             device.calls.PutUpdate(iter([request]))
     device.report()
+
+
+def test_a_silent_upload_is_ended_by_the_next_of_its_device(a_place: MakePlace) -> None:
+    place = a_place(min_devices=1)
+    device = Device(place, "a")
+    device.report()
+    task, silence = device.task(), threading.Event()
+
+    def silent() -> Iterator[fleet_pb2.PutUpdateRequest]:
+        yield fleet_pb2.PutUpdateRequest(lease=task.lease, sha256="0" * 64, data=b"x")
+        silence.wait(WAIT_S)
+
+    update = artifact_pb2.ArtifactRef(sha256="0" * 64, size_bytes=9)
+    device.calls.OpenUpdate(fleet_pb2.OpenUpdateRequest(lease=task.lease, update=update))
+    hanging = device.calls.PutUpdate.future(silent())
+    end = time.monotonic() + WAIT_S
+    while not hanging.done() and time.monotonic() < end:  # it may not have begun yet
+        empty = fleet_pb2.PutUpdateRequest(lease=task.lease, sha256="0" * 64)
+        with pytest.raises(WireError, match="no bytes"), translated(place.fleet):
+            device.calls.PutUpdate(iter([empty]))
+    assert hanging.code() is grpc.StatusCode.CANCELLED
+    silence.set()
+    assert device.push(task, 0) is False
 
 
 def test_a_wrong_token_is_refused_at_the_enrollment_port(a_place: MakePlace) -> None:

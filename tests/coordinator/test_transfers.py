@@ -10,16 +10,33 @@ from reefleet.errors import CoordinatorUnavailable
 LONG_S = 20.0
 
 
+def nothing() -> None:
+    """How a transfer ends that nobody ends."""
+
+
 def test_one_transfer_too_many_is_told_to_come_back() -> None:
     transfers = Transfers(most=2, places=2)
-    first, second = transfers.turn(), transfers.turn()
+    first, second = transfers.turn("a", nothing), transfers.turn("b", nothing)
     first.__enter__()
     second.__enter__()
-    with pytest.raises(CoordinatorUnavailable, match="2 transfers"), transfers.turn():
+    with pytest.raises(CoordinatorUnavailable, match="2 transfers"), transfers.turn("c", nothing):
         pass
     first.__exit__(None, None, None)
-    with transfers.turn():
+    with transfers.turn("c", nothing):
         pass
+
+
+def test_a_device_has_one_transfer_and_the_next_ends_it() -> None:
+    transfers, ended = Transfers(), []
+    first = transfers.turn("a", lambda: ended.append("first"))
+    first.__enter__()
+    with transfers.turn("b", nothing):
+        assert ended == []
+    with transfers.turn("a", lambda: ended.append("second")):
+        assert ended == ["first"]
+        first.__exit__(None, None, None)  # late, and not the newest any more
+        with transfers.turn("a", nothing):
+            assert ended == ["first", "second"]
 
 
 def test_a_transfer_waits_for_a_place() -> None:
@@ -27,10 +44,10 @@ def test_a_transfer_waits_for_a_place() -> None:
 
     def second() -> None:
         begun.set()
-        with transfers.turn():
+        with transfers.turn("b", nothing):
             order.append("second")
 
-    with transfers.turn():
+    with transfers.turn("a", nothing):
         other = threading.Thread(target=second)
         other.start()
         assert begun.wait(LONG_S)
@@ -41,7 +58,7 @@ def test_a_transfer_waits_for_a_place() -> None:
 
 def test_a_transfer_goes_on_beside_slow_ones() -> None:
     transfers = Transfers(most=3, places=1, patience_s=0.0)
-    with transfers.turn(), transfers.turn():
+    with transfers.turn("a", nothing), transfers.turn("b", nothing):
         pass
-    with transfers.turn():  # each gave back what it had
+    with transfers.turn("c", nothing):  # each gave back what it had
         pass
