@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from coordinator import records as r
 from coordinator.round_policy import RoundPolicy
-from coordinator.versions import Model, Versions
+from coordinator.versions import Model, Tensors, Versions
 from reefleet.aggregation.krum import Krum
 from reefleet.aggregation.mean import HolderMean
 from reefleet.aggregation.robust import TrimmedMean, median
@@ -45,7 +45,7 @@ def fold(
 
 
 def _moves(
-    versions: Versions, policy: RoundPolicy, model: Model, updates: list[tuple[r.Update, float]]
+    versions: Versions, policy: RoundPolicy, model: Tensors, updates: list[tuple[r.Update, float]]
 ) -> Model:
     if policy.rule == "mean":
         return _mean(versions, model, updates)
@@ -56,7 +56,7 @@ def _moves(
     return robust.moves(gathered)
 
 
-def _mean(versions: Versions, model: Model, updates: list[tuple[r.Update, float]]) -> Model:
+def _mean(versions: Versions, model: Tensors, updates: list[tuple[r.Update, float]]) -> Model:
     rule = HolderMean()
     state = rule.init(model)
     for update, scale in updates:

@@ -1,4 +1,4 @@
-"""What is done around every call: measuring and tracing wrap the handlers that gRPC holds."""
+"""What is done around calls: measuring and tracing wrap handlers, chunks have their own coding."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import grpc
+
+from reefleet.wire import chunks
 
 Around = Callable[[], AbstractContextManager[Any]]
 
@@ -32,3 +34,22 @@ def wrapped(handler: Any, around: Around) -> Any:
     if handler.stream_unary:
         return grpc.stream_unary_rpc_method_handler(called, *coding)
     return grpc.unary_unary_rpc_method_handler(called, *coding)
+
+
+class ChunkCoding(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no annotations
+    """Has the two calls that carry bulk bytes read and write them without copies."""
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The handler of a call, with another coding of what is bulky."""
+        handler = continuation(details)
+        if handler is None:
+            return None
+        if details.method == chunks.FETCH:
+            return grpc.unary_stream_rpc_method_handler(
+                handler.unary_stream, handler.request_deserializer, chunks.write_fetched
+            )
+        if details.method == chunks.PUT_UPDATE:
+            return grpc.stream_unary_rpc_method_handler(
+                handler.stream_unary, chunks.read_sent, handler.response_serializer
+            )
+        return handler

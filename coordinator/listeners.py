@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from coordinator import metrics
 from coordinator.config import CoordinatorConfig
+from coordinator.interception import ChunkCoding
 from coordinator.metrics import CallMetrics, CoverageMetrics, FleetMetrics
 from coordinator.operations import OperatorService
 from coordinator.rate import FailureLimit
@@ -132,7 +133,8 @@ class Listeners:
         return server
 
     def _interceptors(self) -> list[grpc.ServerInterceptor]:
-        return [self._calls, *([CallSpans()] if self._config.tracing.endpoint else [])]
+        spans = [CallSpans()] if self._config.tracing.endpoint else []
+        return [self._calls, *spans, ChunkCoding()]
 
     def _serve_metrics(self) -> int:
         wanted = self._config.metrics

@@ -38,6 +38,7 @@ from reefleet.rpc.limits import CHUNK_BYTES
 from reefleet.rpc.status import refusals
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
+from reefleet.wire.chunks import FetchedChunk, SentChunk
 
 logger = logging.getLogger(__name__)
 
@@ -188,8 +189,8 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
             offset = self._rooms.updates.open(device.device_id, request.lease, announced)
             return fleet_pb2.OpenUpdateResponse(offset=offset)
 
-    def PutUpdate(  # noqa: N802
-        self, requests: Iterator[fleet_pb2.PutUpdateRequest], context: grpc.ServicerContext
+    def PutUpdate(  # type: ignore[override]  # noqa: N802  # read by ChunkCoding
+        self, requests: Iterator[SentChunk], context: grpc.ServicerContext
     ) -> fleet_pb2.PutUpdateResponse:
         """Take the bytes of an upload."""
         with _transfer(context, self._rooms) as device:
@@ -277,9 +278,9 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
 
-    def Fetch(  # noqa: N802
+    def Fetch(  # type: ignore[override]  # noqa: N802  # written by ChunkCoding
         self, request: artifact_pb2.FetchRequest, context: grpc.ServicerContext
-    ) -> Iterator[artifact_pb2.FetchResponse]:
+    ) -> Iterator[FetchedChunk]:
         """Send the rest of a blob."""
         with _transfer(context, self._rooms) as device:
             if not self._rooms.store.may_fetch(device.device_id, request.sha256):
@@ -290,7 +291,7 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
                 msg = f"offset {request.offset} is beyond the {total} bytes of this file"
                 raise Rejected(msg)
             for data in self._rooms.blobs.chunks(request.sha256, request.offset, CHUNK_BYTES):
-                yield artifact_pb2.FetchResponse(data=data, total_bytes=total)
+                yield FetchedChunk(data, total)
 
 
 def certificate_of(context: grpc.ServicerContext) -> bytes:

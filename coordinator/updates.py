@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coordinator import records as r
@@ -29,13 +29,24 @@ from reefleet.errors import (
 )
 from reefleet.model import parameter_count
 from reefleet.rpc.limits import CHUNK_BYTES, max_update_bytes
+from reefleet.wire.chunks import Bytes
 from reefleet.wire.codecs import length_of
 from reefleet.wire.packed import PackedFile
 
 logger = logging.getLogger(__name__)
 
-TRUSTED_S = 2.0  # an upload of many chunks asks the store so often, not with each
+TRUSTED_S = 2.0  # an upload under way asks the store so often, not with each chunk
+_MOST_UNDER_WAY = 4096
 _STRIPES = 64  # calls about one lease take turns; different leases seldom meet
+
+
+@dataclass(frozen=True, slots=True)
+class _UnderWay:
+    """An upload as the store had it at `asked_at`: of work that was open, and not accepted yet."""
+
+    device_id: str
+    announced: r.Artifact
+    asked_at: float
 
 
 class Updates:
@@ -56,7 +67,7 @@ class Updates:
         self._rounds = rounds
         self._clock = clock
         self._checking = threading.Lock()  # one decoded update in memory, whatever the cohort
-        self._looked_up: dict[str, tuple[float, str, str, int]] = {}  # by lease, with their turn
+        self._uploads: dict[str, _UnderWay] = {}  # by lease, with their turn
         self._turns = [threading.Lock() for _ in range(_STRIPES)]
 
     def open(self, device_id: str, lease: str, announced: r.Artifact) -> int:
@@ -79,24 +90,24 @@ class Updates:
                 self._blobs.drop_partials(lease)  # one upload at a time, or disks fill up
             self._store.set_upload(lease, announced)
             point("upload.announced")
+            self._note_under_way(work, announced)
             if self._blobs.has(announced.sha256):
                 return announced.size_bytes
             return self._blobs.partial_size(lease, announced.sha256)
 
-    def put(self, device_id: str, lease: str, sha256: str, offset: int, data: bytes) -> int:
+    def put(self, device_id: str, lease: str, sha256: str, offset: int, data: Bytes) -> int:
         """Take a chunk; the offset of the next one. Raises as `open`, and WireError for a gap."""
         if len(data) > CHUNK_BYTES:
             msg = f"a chunk of {len(data)} bytes is over the limit of {CHUNK_BYTES}"
             raise PayloadTooLarge(msg)
         with self._turn(lease):
-            total = self._under_way(device_id, lease, sha256)
-            if total is None:
+            known = self._under_way(device_id, lease, sha256)
+            if known is None:
                 work = self._work(device_id, lease)
                 if self._is_repeated(work, sha256):
                     return offset + len(data)
-                total = self._announced(lease, sha256).size_bytes
-                self._looked_up[lease] = (self._clock.monotonic(), device_id, sha256, total)
-            held = self._blobs.append(lease, sha256, offset, data, total)
+                known = self._note_under_way(work, self._announced(lease, sha256))
+            held = self._blobs.append(lease, sha256, offset, data, known.announced.size_bytes)
             point("upload.chunk-appended")
             return held
 
@@ -117,7 +128,6 @@ class Updates:
             work = self._work(device_id, lease)
             if self._is_repeated(work, announced.sha256):
                 return True
-            self._looked_up.pop(lease, None)
             self._receive(work, announced)
             try:
                 with self._checking:
@@ -141,14 +151,21 @@ class Updates:
         logger.info("Update accepted", extra={"bytes": announced.size_bytes, "samples": samples})
         return False
 
-    def _under_way(self, device_id: str, lease: str, sha256: str) -> int | None:
-        """Bytes of an upload that the store was asked about a moment ago; else None."""
-        asked = self._looked_up.get(lease)
-        if asked and asked[1:3] == (device_id, sha256):
-            if self._clock.monotonic() - asked[0] < TRUSTED_S:
-                return asked[3]
-            del self._looked_up[lease]
+    def _under_way(self, device_id: str, lease: str, sha256: str) -> _UnderWay | None:
+        """An upload that the store was asked about a moment ago; else None."""
+        known = self._uploads.get(lease)
+        if known and (known.device_id, known.announced.sha256) == (device_id, sha256):
+            if self._clock.monotonic() - known.asked_at < TRUSTED_S:
+                return known
+            self._uploads.pop(lease, None)
         return None
+
+    def _note_under_way(self, work: r.Assignment, announced: r.Artifact) -> _UnderWay:
+        if len(self._uploads) >= _MOST_UNDER_WAY:
+            self._uploads.clear()  # the store knows them all
+        known = _UnderWay(work.device_id, announced, self._clock.monotonic())
+        self._uploads[work.lease] = known
+        return known
 
     def _work(self, device_id: str, lease: str) -> r.Assignment:
         work = self._store.assignment(lease)
@@ -209,7 +226,9 @@ class Updates:
 
     def _receive(self, work: r.Assignment, announced: r.Artifact) -> None:
         """Make the bytes a blob."""
-        expected = self._announced(work.lease, announced.sha256)
+        known = self._under_way(work.device_id, work.lease, announced.sha256)
+        self._uploads.pop(work.lease, None)
+        expected = known.announced if known else self._announced(work.lease, announced.sha256)
         if expected != announced:
             msg = f"the upload was announced with {expected.size_bytes} bytes"
             raise Rejected(msg)

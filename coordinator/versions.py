@@ -16,8 +16,8 @@ from reefleet.blobs import BlobStore
 from reefleet.errors import StoreError
 from reefleet.geometry.trained import FULL
 from reefleet.model import ModelSpec, Shape, sent_shapes, tensor_shapes
-from reefleet.wire.codecs import decode_update
-from reefleet.wire.tensors import Float32Tensor, pack_tensors, unpack_tensors
+from reefleet.wire.packed import PackedFile
+from reefleet.wire.tensors import Float32Tensor, packed_parts, unpack_tensors
 
 Tensors = Mapping[str, NDArray[np.float32]]
 Model = dict[str, NDArray[np.float32]]
@@ -34,18 +34,19 @@ class Versions:
 
     def keep(self, model: Tensors) -> Artifact:
         """Store a model's blob; it is no version before the store says so."""
-        data = pack_tensors({name: Float32Tensor(value) for name, value in model.items()})
-        return Artifact(self.blobs.put(data), len(data))
+        parts = packed_parts({name: Float32Tensor(value) for name, value in model.items()})
+        return Artifact(self.blobs.put(*parts), sum(map(len, parts)))
 
-    def load(self, number: int) -> dict[str, NDArray[np.float32]]:
-        """All tensors of a version; raises StoreError where there is none."""
+    def load(self, number: int) -> Tensors:
+        """A version's tensors, each read when it is asked for; raises StoreError, WireError."""
         if (version := self.store.version(number)) is None:
             msg = f"there is no version {number} of the shared model"
             raise StoreError(msg)
         if version.is_retired:
             msg = f"version {number} of the shared model was retired and is no longer kept"
             raise StoreError(msg)
-        return decode_update(self.blobs.read(version.artifact.sha256), tensor_shapes(self.spec))
+        path = self.blobs.checked(version.artifact.sha256)
+        return PackedFile(path, f"version {number}", tensor_shapes(self.spec))
 
     def load_memory(self, number: int) -> Model:
         """What the server optimizer remembers with a version; empty where it remembers nothing."""

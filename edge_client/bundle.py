@@ -20,9 +20,9 @@ from reefleet.model import parameter_count, tensor_shapes
 from reefleet.plan import UPLOAD_CODECS, SubmodelPlan
 from reefleet.rpc import identity
 from reefleet.wire.codecs import decode_update
+from reefleet.wire.layout import MAX_HEADER_BYTES
 from reefleet.wire.manifest import FROZEN, TaskBundle
 from reefleet.wire.manifest_json import MAX_MANIFEST_BYTES, task_from_bytes
-from reefleet.wire.tensors import MAX_HEADER_BYTES
 
 INIT_FILE = "init.safetensors"
 MAX_PREDICT_ROWS = 4096

@@ -25,13 +25,10 @@ from reefleet.errors import (
 from reefleet.learning.thresholds import confidence
 from reefleet.model import parameter_count, tensor_shapes
 from reefleet.wire.initializers import Initializers
+from reefleet.wire.layout import MAX_HEADER_BYTES
 from reefleet.wire.manifest import FileEntry, SubmodelBundle
 from reefleet.wire.manifest_json import MAX_MANIFEST_BYTES, submodel_from_bytes
-from reefleet.wire.tensors import (
-    MAX_HEADER_BYTES,
-    EncodedTensor,
-    unpack_tensors,
-)
+from reefleet.wire.tensors import EncodedTensor, unpack_tensors
 
 MANIFEST_FILE = "manifest.json"
 MAX_GRAPH_BYTES = 256 << 20

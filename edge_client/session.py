@@ -41,8 +41,8 @@ from reefleet.retry import Retry
 from reefleet.rpc import channel, status
 from reefleet.rpc.identity import Identity
 from reefleet.rpc.limits import transfer_timeout_s
-from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
-from reefleet.wire import convert
+from reefleet.v1 import artifact_pb2, fleet_pb2, fleet_pb2_grpc
+from reefleet.wire import chunks, convert
 
 if TYPE_CHECKING:
     import grpc
@@ -150,7 +150,7 @@ class Session:
         msg = "the coordinator answered neither with a task nor with a wait"
         raise WireError(msg)
 
-    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[bytes, int]]:
+    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[chunks.Bytes, int]]:
         """Bytes of a blob from `offset` on and the size of the whole, in chunks.
 
         A line that is cut is mended, and the rest fetched over the next one.
@@ -161,13 +161,12 @@ class Session:
             timeout_s = self._transfer_s(artifact.size_bytes - offset)
             try:
                 with status.translated(self.address):
-                    for answer in self._artifacts.Fetch(request, timeout=timeout_s):
+                    for chunk in self._fetch(request, timeout=timeout_s):
                         self._mark(Link.UP)
-                        data = answer.data
-                        self.bytes_down += len(data)
-                        offset += len(data)
+                        self.bytes_down += len(chunk.data)
+                        offset += len(chunk.data)
                         trouble = _Trouble(self._patience)
-                        yield data, answer.total_bytes
+                        yield chunk.data, chunk.total_bytes
             except _BEARABLE as error:
                 self._bear(error, trouble)
             else:
@@ -178,19 +177,19 @@ class Session:
         request = fleet_pb2.OpenUpdateRequest(lease=lease, update=_reference(update))
         return int(self._call(self._fleet.OpenUpdate, request).offset)
 
-    def put_update(self, lease: str, update: Artifact, offset: int, chunks: Chunks) -> int:
-        """Send `chunks(offset)`, what follows `offset`; the offset that the coordinator holds then.
+    def put_update(self, lease: str, update: Artifact, offset: int, rest: Chunks) -> int:
+        """Send `rest(offset)`, what follows `offset`; the offset that the coordinator holds then.
 
         A line that is cut is mended, and what is missing then is sent over the next one.
         """
         trouble = _Trouble(self._patience)
         while offset < update.size_bytes:
-            requests = _requests(lease, update.sha256, offset, chunks(offset))
+            requests = _requests(lease, update.sha256, offset, rest(offset))
             timeout_s = self._transfer_s(update.size_bytes - offset)
             begun = offset
             try:
                 with status.translated(self.address):
-                    offset = int(self._fleet.PutUpdate(requests, timeout=timeout_s).offset)
+                    offset = int(self._put_update(requests, timeout=timeout_s).offset)
             except _BEARABLE as error:
                 self._bear(error, trouble)
                 offset = self.open_update(lease, update)
@@ -245,7 +244,16 @@ class Session:
         self._shown = shown
         self._channel: grpc.Channel = channel.fleet_channel(self.address, shown)
         self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
-        self._artifacts = artifact_pb2_grpc.ArtifactServiceStub(self._channel)
+        self._fetch = self._channel.unary_stream(
+            chunks.FETCH,
+            request_serializer=artifact_pb2.FetchRequest.SerializeToString,
+            response_deserializer=chunks.read_fetched,
+        )
+        self._put_update = self._channel.stream_unary(
+            chunks.PUT_UPDATE,
+            request_serializer=chunks.write_sent,
+            response_deserializer=fleet_pb2.PutUpdateResponse.FromString,
+        )
 
     def _call(
         self,
@@ -306,13 +314,10 @@ class Session:
 
 
 def _requests(
-    lease: str, digest: str, offset: int, chunks: Iterator[bytes]
-) -> Iterator[fleet_pb2.PutUpdateRequest]:
-    first = fleet_pb2.PutUpdateRequest(lease=lease, sha256=digest, offset=offset)
-    for data in chunks:
-        first.data = data
-        yield first
-        first = fleet_pb2.PutUpdateRequest()
+    lease: str, digest: str, offset: int, pieces: Iterator[chunks.Bytes]
+) -> Iterator[chunks.SentChunk]:
+    for count, data in enumerate(pieces):
+        yield chunks.SentChunk(data) if count else chunks.SentChunk(data, lease, digest, offset)
 
 
 def _next_delay(delays: Iterator[float], error: Exception) -> float:

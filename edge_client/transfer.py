@@ -11,16 +11,17 @@ from edge_client.task import Artifact
 from reefleet.blobs import BlobStore
 from reefleet.errors import PayloadTooLarge, TruncatedPayload, WireError
 from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.wire.chunks import Bytes
 
 OWNER = "download"
 
-Chunks = Callable[[int], Iterator[bytes]]  # all bytes from an offset on
+Chunks = Callable[[int], Iterator[Bytes]]  # all bytes from an offset on
 
 
 class Source(Protocol):
     """Where chunks come from."""
 
-    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[bytes, int]]:
+    def fetch(self, artifact: Artifact, offset: int) -> Iterator[tuple[Bytes, int]]:
         """Bytes from `offset` on, in order, each time with the size of the whole file."""
 
 
@@ -30,7 +31,7 @@ class Sink(Protocol):
     def open_update(self, lease: str, update: Artifact) -> int:
         """Offset to go on from."""
 
-    def put_update(self, lease: str, update: Artifact, offset: int, chunks: Chunks) -> int:
+    def put_update(self, lease: str, update: Artifact, offset: int, rest: Chunks) -> int:
         """Send what follows `offset`; the offset held then."""
 
 
@@ -73,25 +74,26 @@ def upload(
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Send what the coordinator does not hold of an update; raises WireError on a bad offset."""
+    view = memoryview(data)
 
-    def chunks(offset: int) -> Iterator[bytes]:
+    def rest(offset: int) -> Iterator[Bytes]:
         with suppress(Stopped):  # in a thread of the sink's: the loop below meets it again
             while offset < update.size_bytes:
                 check()
-                yield data[offset : offset + CHUNK_BYTES]
+                yield view[offset : offset + CHUNK_BYTES]
                 offset += CHUNK_BYTES
 
     offset = sink.open_update(lease, update)
     while offset < update.size_bytes:
         check()
         _require_offset(offset, 0, update)
-        held = sink.put_update(lease, update, offset, chunks)
+        held = sink.put_update(lease, update, offset, rest)
         check()
         _require_offset(held, offset + 1, update)
         offset = held
 
 
-def _require_sound(artifact: Artifact, offset: int, data: bytes, total: int) -> None:
+def _require_sound(artifact: Artifact, offset: int, data: Bytes, total: int) -> None:
     if total != artifact.size_bytes:
         msg = f"blob {artifact.sha256} has {total} bytes, announced were {artifact.size_bytes}"
         raise TruncatedPayload(msg)

@@ -14,8 +14,9 @@ from reefleet.model import ModelContract, ModelSpec, parameter_count, tensor_sha
 from reefleet.simulation import checkpoint as simulated
 from reefleet.simulation import deployable
 from reefleet.wire import checkpoint
+from reefleet.wire.layout import MAGIC
 from reefleet.wire.manifest_json import submodel_from_bytes
-from reefleet.wire.tensors import MAGIC, EncodedTensor, Float32Tensor, unpack_tensors
+from reefleet.wire.tensors import EncodedTensor, Float32Tensor, unpack_tensors
 
 MANIFEST = "manifest.json"
 

@@ -37,15 +37,18 @@ _Key = TypeVar("_Key")
 _Fact = TypeVar("_Fact")
 
 
-def sha256_hex(data: bytes | memoryview) -> str:
-    """Digest of `data` as 64 lower-case hex digits."""
-    return hashlib.sha256(data).hexdigest()
+def sha256_hex(*parts: bytes | memoryview) -> str:
+    """Digest of `parts` one after another, as 64 lower-case hex digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
-def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Put `data` at `path` whole or not at all, durably; raises StoreFull or StoreError."""
+def write_atomic(path: Path, *parts: bytes | memoryview) -> None:
+    """Put `parts` at `path` whole or not at all, durably; raises StoreFull or StoreError."""
     with _temporary(path.parent) as (stream, temporary):
-        stream.write(data)
+        stream.writelines(parts)
         _publish(stream, temporary, path)
 
 
@@ -145,11 +148,11 @@ class BlobStore:
         with suppress(FileNotFoundError), self.path(digest).open("rb") as stream:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
-    def put(self, data: bytes | memoryview) -> str:
-        """Store `data` durably and return its digest; storing it again changes nothing."""
-        digest = sha256_hex(data)
+    def put(self, *parts: bytes | memoryview) -> str:
+        """Store `parts` durably as one blob; its digest. Storing it again changes nothing."""
+        digest = sha256_hex(*parts)
         if not self.renew(digest):
-            write_atomic(self.path(digest), data)
+            write_atomic(self.path(digest), *parts)
             self._known[digest] = _mark(self.path(digest))
         return digest
 
@@ -178,7 +181,9 @@ class BlobStore:
         except FileNotFoundError:
             return 0
 
-    def append(self, owner: str, digest: str, offset: int, data: bytes, total: int) -> int:
+    def append(
+        self, owner: str, digest: str, offset: int, data: bytes | memoryview, total: int
+    ) -> int:
         """Add a chunk of a transfer of `total` bytes and return the bytes gathered.
 
         A chunk that is already here may be repeated. Raises WireError for a gap, PayloadTooLarge
@@ -203,14 +208,18 @@ class BlobStore:
                     msg = f"the chunk at offset {offset} differs from the one received before"
                     raise ChecksumMismatch(msg)
                 fresh = memoryview(data)[len(held) :]
+                # Hashed first: what comes from another processor's cache is slow to copy.
+                self._hash(path, offset + len(held), fresh)
                 _write_at(handle, offset + len(held), fresh)
             finally:
                 os.close(handle)
-        self._hash(path, offset + len(held), fresh)
         return max(size, end)
 
     def _hash(self, path: Path, offset: int, fresh: memoryview) -> None:
-        """Go on hashing a transfer where everything before `offset` has been hashed."""
+        """Go on hashing a transfer where everything before `offset` has been hashed.
+
+        What could not be written after all leaves a length that `finish` does not believe.
+        """
         if not fresh:
             return
         done, digest = self._arriving.pop(path, (0, None)) if offset else (0, hashlib.sha256())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Select, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -20,6 +20,9 @@ from coordinator.store.engine import SERVING_LOCK, open_engine, reading
 from reefleet.errors import InputError, ReefleetError, StoreError, StoreFull
 
 _DISK_FULL = "53100"  # SQLSTATE
+REMEMBERED = 4096  # rows of a kind that are kept in memory at the most
+
+_Found = TypeVar("_Found")
 
 
 class Database:
@@ -28,9 +31,11 @@ class Database:
     def __init__(self, at: Address | Path) -> None:
         self.address = at if isinstance(at, Address) else file_address(at)
         self._writing = threading.Lock()
-        # What was read of devices and of work to hand out; forgotten with any write to them.
+        # What was read of devices, of work to hand out, and of what all devices share (the round,
+        # the newest version, cuts, bundles); forgotten with any write to them.
         self._remembered: dict[str, Any] = {}
         self._remembered_work: dict[str, Any] = {}
+        self._remembered_run: dict[tuple[object, ...], Any] = {}
         self._engine = open_engine(self.address)
         try:
             with self._write() as connection:
@@ -73,10 +78,13 @@ class Database:
             copying.copy_rows(source, connection)
 
     @contextmanager
-    def _write(self, *, of_devices: bool = True, of_work: bool = True) -> Iterator[Connection]:
+    def _write(
+        self, *, of_devices: bool = True, of_work: bool = True, of_run: bool = True
+    ) -> Iterator[Connection]:
         """A transaction; one that leaves devices and what they may fetch alone can say so.
 
-        So can one that hands out no work and closes no round.
+        So can one that hands out no work and closes no round, and one that leaves alone what all
+        devices share.
         """
         try:
             with self._writing, translated(), self._engine.begin() as connection:
@@ -86,6 +94,19 @@ class Database:
                 self._remembered = {}
             if of_work:
                 self._remembered_work = {}
+            if of_run:
+                self._remembered_run = {}
+
+    def _shared(self, find: Callable[[], _Found], *key: object) -> _Found:
+        """What `find` gave for this key since the last write to what all devices share."""
+        remembered = self._remembered_run  # of this moment: a write puts another in its place
+        if key in remembered:
+            found: _Found = remembered[key]
+            return found
+        found = find()
+        if len(remembered) < REMEMBERED:
+            remembered[key] = found
+        return found
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:

@@ -57,8 +57,12 @@ class DeploymentState(Database):
 
     def last_deployments(self, limit: int) -> list[r.Deployment]:
         """The newest deployments, oldest first."""
-        query = select(t.deployments).order_by(t.deployments.c.number.desc()).limit(limit)
-        return [_deployment(row) for row in reversed(self._all(query))]
+
+        def find() -> list[r.Deployment]:
+            query = select(t.deployments).order_by(t.deployments.c.number.desc()).limit(limit)
+            return [_deployment(row) for row in reversed(self._all(query))]
+
+        return list(self._shared(find, "last deployments", limit))
 
     def add_deployment_report(self, lease: str, report: r.DeploymentReport) -> None:
         """Keep what a device did and end its work; raises Rejected where it is not open."""

@@ -12,10 +12,8 @@ from sqlalchemy import Row, bindparam, select, update
 
 from coordinator import records as r
 from coordinator.store import schema as t
-from coordinator.store.database import Database, dump, upsert
+from coordinator.store.database import REMEMBERED, Database, dump, upsert
 from reefleet.plan import SubmodelPlan
-
-REMEMBERED = 4096
 
 
 class FleetState(Database):
@@ -30,7 +28,7 @@ class FleetState(Database):
 
     def set_fact(self, name: str, value: str) -> None:
         """Set a named value."""
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             connection.execute(
                 upsert(connection, t.facts)
                 .values(name=name, value=value)
@@ -76,7 +74,7 @@ class FleetState(Database):
             .values(last_seen_at=bindparam("at"))
         )
         rows = [{"of": device_id, "at": at} for device_id, at in sorted(seen.items())]
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             connection.execute(change, rows)
         remembered = self._remembered
         for device_id, at in seen.items():
@@ -141,6 +139,9 @@ class FleetState(Database):
 
     def bundle(self, key: str) -> r.Bundle | None:
         """The compiled bundle of this content key."""
+        return self._shared(lambda: self._bundle(key), "bundle", key)
+
+    def _bundle(self, key: str) -> r.Bundle | None:
         row = self._one(select(t.bundles).where(t.bundles.c.key == key))
         if not row:
             return None

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from coordinator import records as r
 from coordinator.store import schema as t
-from coordinator.store.database import Database, dump, upsert
-from coordinator.store.fleet import REMEMBERED, plan_of
+from coordinator.store.database import REMEMBERED, Database, dump, upsert
+from coordinator.store.fleet import plan_of
 from reefleet.errors import Rejected
 
 _CLOSED = "rounds closed"  # no device has such a name
@@ -24,8 +24,12 @@ class RunState(Database):
 
     def latest_version(self) -> r.Version | None:
         """The newest shared model."""
-        row = self._one(select(t.versions).order_by(t.versions.c.number.desc()).limit(1))
-        return version_of(row) if row else None
+
+        def find() -> r.Version | None:
+            row = self._one(select(t.versions).order_by(t.versions.c.number.desc()).limit(1))
+            return version_of(row) if row else None
+
+        return self._shared(find, "latest version")
 
     def version(self, number: int) -> r.Version | None:
         """A shared model by number."""
@@ -39,10 +43,15 @@ class RunState(Database):
 
     def cut(self, version: int, depth: int) -> r.Cut | None:
         """The weights of a version for one depth, where they have been cut."""
-        row = self._one(select(t.cuts).where(t.cuts.c.version == version, t.cuts.c.depth == depth))
-        if not row:
-            return None
-        return r.Cut(row.version, row.depth, r.Artifact(row.sha256, row.size_bytes), row.norm)
+
+        def find() -> r.Cut | None:
+            c = t.cuts.c
+            row = self._one(select(t.cuts).where(c.version == version, c.depth == depth))
+            if not row:
+                return None
+            return r.Cut(row.version, row.depth, r.Artifact(row.sha256, row.size_bytes), row.norm)
+
+        return self._shared(find, "cut", version, depth)
 
     def add_cut(self, cut: r.Cut) -> None:
         """Keep a cut; keeping it again changes nothing."""
@@ -63,8 +72,12 @@ class RunState(Database):
 
     def current_round(self) -> r.Round | None:
         """The round that is not closed yet; there is at most one."""
-        row = self._one(select(t.rounds).where(t.rounds.c.state != r.CLOSED))
-        return r.Round(**row._asdict()) if row else None
+
+        def find() -> r.Round | None:
+            row = self._one(select(t.rounds).where(t.rounds.c.state != r.CLOSED))
+            return r.Round(**row._asdict()) if row else None
+
+        return self._shared(find, "current round")
 
     def rounds(self) -> list[r.Round]:
         """All rounds in order."""
@@ -113,7 +126,7 @@ class RunState(Database):
 
     def add_assignments(self, assignments: Iterable[r.Assignment]) -> None:
         """Hand out several, all of them or none."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_run=False) as connection:
             for assignment in assignments:
                 insert_assignment(connection, assignment)
 
@@ -152,7 +165,7 @@ class RunState(Database):
         ending = update(t.assignments).where(c.kind == r.FEDERATE, c.state == r.OPEN)
         if base_below is not None:
             ending = ending.where(c.base_version < base_below)
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             ended = ending.values(state=r.EXPIRED, reason=reason).returning(c.lease)
             return list(connection.scalars(ended))
 
@@ -227,7 +240,7 @@ class RunState(Database):
 
     def add_report(self, lease: str, report: r.PersonalReport) -> None:
         """Keep a device's last figures and end its work; raises Rejected where it is not open."""
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             end_work(connection, lease, r.COMMITTED, "")
             connection.execute(
                 insert(t.personal_reports).values(

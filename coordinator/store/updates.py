@@ -23,7 +23,7 @@ class UpdateState(Database):
     def set_upload(self, lease: str, artifact: r.Artifact) -> None:
         """Note what a device announced to upload, in place of what it announced before."""
         values = {"sha256": artifact.sha256, "size_bytes": artifact.size_bytes}
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             connection.execute(
                 upsert(connection, t.uploads)
                 .values(lease=lease, **values)
@@ -40,7 +40,7 @@ class UpdateState(Database):
 
         Work that a closed round has ended counts as open for a late update.
         """
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             end_work(connection, lease, r.COMMITTED, "", or_expired=is_late)
             connection.execute(
                 insert(t.updates).values(
@@ -62,7 +62,7 @@ class UpdateState(Database):
 
     def refuse(self, refusal: r.Refusal, lease: str | None) -> None:
         """Note a refusal, and end the work of `lease` where one is given."""
-        with self._write(of_devices=False, of_work=False) as connection:
+        with self._write(of_devices=False, of_work=False, of_run=False) as connection:
             kept = connection.scalar(
                 select(func.count())
                 .select_from(t.refusals)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reefleet.errors import AggregationError, EmptyRound, ShapeConflict
+from reefleet.wire.packed import PackedFile
 
 Shape = tuple[int, ...]
 Tensors = Mapping[str, NDArray[np.float32]]
@@ -83,6 +84,8 @@ class Gathered:
 
 def shapes_of(model: Tensors) -> dict[str, Shape]:
     """Shapes by name."""
+    if isinstance(model, PackedFile):
+        return dict(model.shapes)  # no tensor is decoded for it
     return {name: value.shape for name, value in model.items()}
 
 

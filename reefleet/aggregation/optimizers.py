@@ -41,12 +41,14 @@ class ServerOptimizer:
         `memory` is what the last step gave, empty at first; what another optimizer left in it is
         dropped. Arguments are left alone. Raises ShapeConflict for a tensor of another model.
         """
-        moved, kept = dict(model), dict(self._own(memory))
-        for name, move in moves.items():
-            if name not in moved or moved[name].shape != move.shape:
-                msg = f"the move of tensor {name!r} of shape {move.shape} is of another model"
-                raise ShapeConflict(msg)
-            moved[name] = self._moved(name, model[name], move, kept)
+        moved, kept = {}, dict(self._own(memory))
+        for name, value in model.items():  # perhaps read from a file just now
+            move = moves.get(name)
+            if move is not None and move.shape != value.shape:
+                raise _of_another_model(name, move)
+            moved[name] = value if move is None else self._moved(name, value, move, kept)
+        for name in moves.keys() - moved.keys():
+            raise _of_another_model(name, moves[name])
         return moved, kept
 
     def _moved(
@@ -74,3 +76,8 @@ class ServerOptimizer:
 
     def _own(self, memory: Tensors) -> Tensors:
         return {n: value for n, value in memory.items() if n.startswith(f"{self.name}/")}
+
+
+def _of_another_model(name: str, move: NDArray[np.float32]) -> ShapeConflict:
+    msg = f"the move of tensor {name!r} of shape {move.shape} is of another model"
+    return ShapeConflict(msg)

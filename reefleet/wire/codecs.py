@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
 from reefleet.plan import UPLOAD_CODECS, codec_stages
+from reefleet.wire.layout import read_layout
 from reefleet.wire.packed import PackedFile, require_shapes
 from reefleet.wire.stages import Clip, Tensors, stages_of
 from reefleet.wire.tensors import (
     EncodedTensor,
     Float32Tensor,
     pack_tensors,
-    read_shapes,
     unpack_tensors,
 )
 
@@ -91,7 +91,7 @@ def decode_update(
     Raises TensorMismatch naming an unknown, missing or misshapen tensor, NonFiniteValues, or
     another WireError where the bytes break the format or are not what the codec gives.
     """
-    require_shapes(read_shapes(data), expected)
+    require_shapes(read_layout(data).shapes, expected)
     # No coding takes more than a float32 scale and a float32 value for each value.
     bound = sum(8 * math.prod(shape) for shape in expected.values())
     tensors: Tensors = unpack_tensors(data, bound)
@@ -109,7 +109,12 @@ def decode_update(
 
 def length_of(update: PackedFile, codec: str) -> float:
     """The norm of a coded update, decoded a tensor at a time; raises WireError."""
-    length = math.sqrt(sum(float(np.vdot(value, value)) for value in update.values()))
+    total = 0.0
+    for name, values in update.passing():
+        square = float(np.vdot(values, values))
+        update.require_finite(name, values, square)
+        total += square
+    length = math.sqrt(total)
     for stage in stages_of(codec):
         if isinstance(stage, Clip):
             stage.require(length)

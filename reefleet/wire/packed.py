@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,12 @@ from numpy.typing import NDArray
 
 from reefleet.errors import DamagedFile, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
-from reefleet.wire.tensors import MAGIC, MAX_HEADER_BYTES, decode_payload, index, read_shapes
+from reefleet.wire.layout import PREFIX_BYTES, header_bytes, read_layout
+from reefleet.wire.tensors import decode_payload
+
+HEAD_BYTES = 1 << 14  # the header of most sets
+WINDOW_BYTES = 1 << 20
+_ALIGNMENT = 4
 
 
 class PackedFile(Mapping[str, NDArray[np.float32]]):
@@ -26,24 +32,26 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
     ) -> None:
         """Read the header; raises TensorMismatch where names or shapes are others, WireError."""
         self.key = key
-        self.shapes: dict[str, Shape] = {name: tuple(shape) for name, shape in expected.items()}
         self._path = path
         self._scale = np.float32(scale)
-        bound = sum(8 * math.prod(shape) for shape in self.shapes.values())
-        head = self._bytes(0, len(MAGIC) + 4)
-        length = min(int.from_bytes(head[len(MAGIC) :], "little"), MAX_HEADER_BYTES)
-        head += self._bytes(len(head), length)
-        require_shapes(read_shapes(head), expected)
-        self._places = index(head, self._size(), bound)
+        with self._opened() as handle:
+            head = os.pread(handle, HEAD_BYTES, 0)
+            end = header_bytes(head[:PREFIX_BYTES])
+            if end > len(head):
+                head += os.pread(handle, end - len(head), len(head))
+            layout = read_layout(head[:end])
+            require_shapes(layout.shapes, expected)
+            bound = sum(8 * math.prod(shape) for shape in layout.shapes.values())
+            layout.require_fit(os.fstat(handle).st_size, bound)
+        self.shapes = layout.shapes
+        self._places = layout.places
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
         """One tensor, decoded now; raises WireError or DamagedFile where the file has changed."""
         entry, offset = self._places[name]
-        values = decode_payload(entry, self._bytes(offset, entry.stored_bytes))
-        # A finite sum of squares proves it in a fifth of the time; large values may overflow one.
-        if not (math.isfinite(np.vdot(values, values)) or np.isfinite(values).all()):
-            msg = f"tensor {name!r} of {self.key} holds NaN or infinity"
-            raise NonFiniteValues(msg)
+        with self._opened() as handle:
+            values = decode_payload(entry, os.pread(handle, entry.stored_bytes, offset))
+        self.require_finite(name, values, float(np.vdot(values, values)))
         return values if self._scale == 1 else values * self._scale
 
     def __iter__(self) -> Iterator[str]:
@@ -54,23 +62,49 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
         """How many tensors there are."""
         return len(self._places)
 
-    def _size(self) -> int:
-        return self._path.stat().st_size
+    def passing(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Each tensor in the file's order, in few reads; good until the next one is asked for.
 
-    def _bytes(self, offset: int, size: int) -> bytes:
+        Whether its values are finite is not looked at. Raises as reading one does.
+        """
+        window = bytearray(WINDOW_BYTES)
+        begin = end = 0
+        with self._opened() as handle:
+            for name, (entry, offset) in self._places.items():
+                size = entry.stored_bytes
+                if size > len(window):
+                    window, end = bytearray(size), 0
+                if offset + size > end or (offset - begin) % _ALIGNMENT:
+                    begin, end = offset, offset + os.preadv(handle, [window], offset)
+                stored = memoryview(window)[offset - begin : min(offset + size, end) - begin]
+                values = decode_payload(entry, stored)
+                yield name, values if self._scale == 1 else values * self._scale
+
+    def require_finite(self, name: str, values: NDArray[np.float32], square: float) -> None:
+        """Raise NonFiniteValues naming the tensor; `square` is the sum of its squares."""
+        # A finite sum proves it in a fifth of the time; large values may overflow one.
+        if not (math.isfinite(square) or np.isfinite(values).all()):
+            msg = f"tensor {name!r} of {self.key} holds NaN or infinity"
+            raise NonFiniteValues(msg)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        handle = -1
         try:
             handle = os.open(self._path, os.O_RDONLY)
-            try:
-                return os.pread(handle, size, offset)
-            finally:
-                os.close(handle)
+            yield handle
         except OSError as error:
             msg = f"{self._path} cannot be read: {error.strerror}"
             raise DamagedFile(msg) from error
+        finally:
+            if handle >= 0:
+                os.close(handle)
 
 
 def require_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:
     """Raise TensorMismatch naming a tensor that is missing, unknown or of another shape."""
+    if found == expected:
+        return
     for name in sorted(found.keys() ^ expected.keys()):
         msg = f"tensor {name!r} is {'missing' if name in expected else 'unknown'}"
         raise TensorMismatch(msg)

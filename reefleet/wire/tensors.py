@@ -6,34 +6,23 @@ Layout in docs/wire-format.md. A reader believes no size before it has checked i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from reefleet.errors import (
-    NonFiniteValues,
-    PayloadTooLarge,
-    TruncatedPayload,
-    UnsupportedVersion,
-    WireError,
-)
+from reefleet.errors import NonFiniteValues, UnsupportedVersion, WireError
 from reefleet.model import Shape
 from reefleet.v1 import tensor_pb2 as pb
 from reefleet.wire import bitpack
 from reefleet.wire.codebook import GRID_LIMIT, Grid
 from reefleet.wire.compression import compress as zstd_compress
 from reefleet.wire.compression import decompress
+from reefleet.wire.layout import FORMAT_VERSION, MAGIC, read_layout, require_shape
 
-MAGIC = b"REEFTNS1"
-FORMAT_VERSION = 1
-MAX_HEADER_BYTES = 1 << 20
-MAX_RANK = 8
 FLOAT_GAIN = 0.2
-_PREFIX = len(MAGIC) + 4
 # 128 * scale stays finite in float32 for any scale up to this one.
 _MAX_SCALE = float(np.finfo(np.float32).max) / 128
 
@@ -117,10 +106,17 @@ EncodedTensor = Float32Tensor | Float16Tensor | Int8BlocksTensor | CodebookTenso
 
 
 def pack_tensors(tensors: Mapping[str, EncodedTensor], *, compress: bool = True) -> bytes:
-    """One byte string of all tensors, by name; zstd for each payload that it makes smaller.
+    """One byte string of all tensors: the parts that `packed_parts` gives, joined."""
+    return b"".join(packed_parts(tensors, compress=compress))
+
+
+def packed_parts(
+    tensors: Mapping[str, EncodedTensor], *, compress: bool = True
+) -> list[bytes | memoryview]:
+    """A packed set of all tensors, by name; zstd for each payload that it makes smaller.
 
     Floating-point payloads only where it saves a fifth: their noise costs both ends more time than
-    the few bytes are worth.
+    the few bytes are worth. Those that are not compressed are the tensors' own memory.
 
     Raises WireError for a tensor without values or of too many axes.
     """
@@ -135,13 +131,7 @@ def pack_tensors(tensors: Mapping[str, EncodedTensor], *, compress: bool = True)
         header.tensors.append(entry)
         payloads.append(stored)
     head = header.SerializeToString(deterministic=True)
-    return b"".join((MAGIC, len(head).to_bytes(4, "little"), head, *payloads))
-
-
-def read_shapes(data: bytes | memoryview) -> dict[str, Shape]:
-    """Names and shapes that the header promises; no payload is looked at. Raises WireError."""
-    header, _ = _header(memoryview(data))
-    return {entry.name: tuple(entry.shape) for entry in header.tensors}
+    return [b"".join((MAGIC, len(head).to_bytes(4, "little"), head)), *payloads]
 
 
 def unpack_tensors(data: bytes | memoryview, max_plain_bytes: int) -> dict[str, EncodedTensor]:
@@ -152,32 +142,19 @@ def unpack_tensors(data: bytes | memoryview, max_plain_bytes: int) -> dict[str, 
     NonFiniteValues or WireError naming the tensor where the bytes break the format.
     """
     view = memoryview(data)
-    header, start = _header(view)
-    _check_sizes(header, len(view) - start, max_plain_bytes)
-    tensors = {}
-    for entry, stored in _payloads(header, view[start:]):
-        tensors[entry.name] = _tensor(entry, _plain(entry, stored))
-    return tensors
-
-
-def index(
-    head: bytes, file_bytes: int, max_plain_bytes: int
-) -> dict[str, tuple[pb.TensorEntry, int]]:
-    """What each tensor's entry says and where in the file its payload begins.
-
-    `head` is the file's beginning with the whole header. Raises as `unpack_tensors`.
-    """
-    header, offset = _header(memoryview(head))
-    _check_sizes(header, file_bytes - offset, max_plain_bytes)
-    found = {}
-    for entry in header.tensors:
-        found[entry.name] = (entry, offset)
-        offset += entry.stored_bytes
-    return found
+    layout = read_layout(view)
+    layout.require_fit(len(view), max_plain_bytes)
+    return {
+        name: _tensor(entry, _plain(entry, view[offset : offset + entry.stored_bytes]))
+        for name, (entry, offset) in layout.places.items()
+    }
 
 
 def decode_payload(entry: pb.TensorEntry, stored: bytes | memoryview) -> NDArray[np.float32]:
-    """The values of one tensor as float32, perhaps not writable; raises as `unpack_tensors`."""
+    """The values of one tensor as float32, perhaps those of `stored`; raises as `unpack_tensors`.
+
+    `stored` has to be aligned for what it holds.
+    """
     plain = _plain(entry, memoryview(stored))
     if entry.WhichOneof("encoding") == "float32":
         return np.frombuffer(plain, "<f4").reshape(tuple(entry.shape))
@@ -186,7 +163,7 @@ def decode_payload(entry: pb.TensorEntry, stored: bytes | memoryview) -> NDArray
 
 def _entry(name: str, tensor: EncodedTensor) -> tuple[pb.TensorEntry, bytes | memoryview]:
     entry = pb.TensorEntry(name=name, shape=tensor.shape)
-    _check_shape(entry)
+    require_shape(entry)
     if isinstance(tensor, Float32Tensor):
         entry.float32.SetInParent()
         return entry, _bytes_of(np.ascontiguousarray(tensor.values, "<f4"))
@@ -204,103 +181,6 @@ def _entry(name: str, tensor: EncodedTensor) -> tuple[pb.TensorEntry, bytes | me
     else:
         entry.codebook.free.values.extend(tensor.codebook.tolist())
     return entry, bitpack.pack(tensor.codes, tensor.bits)
-
-
-def _header(view: memoryview) -> tuple[pb.TensorSet, int]:
-    if len(view) < _PREFIX:
-        msg = f"a packed tensor set has at least {_PREFIX} bytes, found {len(view)}"
-        raise TruncatedPayload(msg)
-    if view[: len(MAGIC)] != MAGIC:
-        msg = "the bytes are not a packed tensor set (the magic differs)"
-        raise WireError(msg)
-    length = int.from_bytes(view[len(MAGIC) : _PREFIX], "little")
-    if length > MAX_HEADER_BYTES:
-        msg = f"the header announces {length} bytes; the limit is {MAX_HEADER_BYTES}"
-        raise PayloadTooLarge(msg)
-    if length > len(view) - _PREFIX:
-        msg = f"the header announces {length} bytes, {len(view) - _PREFIX} are left"
-        raise TruncatedPayload(msg)
-    header = pb.TensorSet()
-    try:
-        header.ParseFromString(bytes(view[_PREFIX : _PREFIX + length]))
-    except DecodeError as error:
-        msg = f"the header of the packed tensor set cannot be read: {error}"
-        raise WireError(msg) from error
-    _check_header(header)
-    return header, _PREFIX + length
-
-
-def _check_header(header: pb.TensorSet) -> None:
-    if header.format_version < 1:
-        msg = "the packed tensor set names no format version"
-        raise WireError(msg)
-    if header.format_version > FORMAT_VERSION:
-        msg = (
-            f"the packed tensor set has format {header.format_version}, this program reads up "
-            f"to {FORMAT_VERSION}; update reefleet on this machine"
-        )
-        raise UnsupportedVersion(msg)
-    seen: set[str] = set()
-    for entry in header.tensors:
-        if not entry.name or entry.name in seen:
-            msg = f"the packed tensor set names {entry.name!r} twice or not at all"
-            raise WireError(msg)
-        seen.add(entry.name)
-        _check_shape(entry)
-
-
-def _check_shape(entry: pb.TensorEntry) -> None:
-    if len(entry.shape) > MAX_RANK or 0 in entry.shape:
-        found = list(entry.shape)[: MAX_RANK + 1]
-        msg = f"tensor {entry.name!r} has shape {found}; up to {MAX_RANK} axes, none of them empty"
-        raise WireError(msg)
-
-
-def _check_sizes(header: pb.TensorSet, left: int, max_plain_bytes: int) -> None:
-    plain = decoded = stored = 0
-    for entry in header.tensors:
-        count = math.prod(entry.shape)
-        if entry.plain_bytes != (expected := _plain_size(entry, count)):
-            msg = f"tensor {entry.name!r} announces {entry.plain_bytes} bytes, takes {expected}"
-            raise WireError(msg)
-        plain += entry.plain_bytes
-        decoded += 4 * count
-        stored += entry.stored_bytes
-    if max(plain, decoded) > max_plain_bytes:
-        msg = f"the tensors take {max(plain, decoded)} bytes; the limit is {max_plain_bytes}"
-        raise PayloadTooLarge(msg)
-    if stored > left:
-        msg = f"the payloads take {stored} bytes, {left} are left"
-        raise TruncatedPayload(msg)
-    if stored < left:
-        msg = f"the packed tensor set has {left - stored} bytes too many at its end"
-        raise WireError(msg)
-
-
-def _plain_size(entry: pb.TensorEntry, count: int) -> int:
-    encoding = entry.WhichOneof("encoding")
-    if encoding == "float32":
-        return 4 * count
-    if encoding == "float16":
-        return 2 * count
-    if encoding == "codebook":
-        return bitpack.packed_size(count, entry.codebook.bits)
-    if encoding is None:
-        msg = f"tensor {entry.name!r} has an encoding that this program does not know"
-        raise UnsupportedVersion(msg)
-    if entry.int8_blocks.block_size < 1:
-        msg = f"tensor {entry.name!r} has int8 blocks of no values"
-        raise WireError(msg)
-    return count + 4 * -(-count // entry.int8_blocks.block_size)
-
-
-def _payloads(
-    header: pb.TensorSet, view: memoryview
-) -> Iterator[tuple[pb.TensorEntry, memoryview]]:
-    offset = 0
-    for entry in header.tensors:
-        yield entry, view[offset : offset + entry.stored_bytes]
-        offset += entry.stored_bytes
 
 
 def _plain(entry: pb.TensorEntry, stored: memoryview) -> memoryview:

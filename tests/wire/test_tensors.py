@@ -19,6 +19,7 @@ from reefleet.errors import (
     WireError,
 )
 from reefleet.v1 import tensor_pb2 as pb
+from reefleet.wire import layout
 from reefleet.wire import tensors as t
 from reefleet.wire.codebook import Grid
 
@@ -99,7 +100,7 @@ def test_shapes_are_read_without_the_payloads(tensors: dict[str, t.EncodedTensor
     packed = t.pack_tensors(tensors)
     header_end = 12 + int.from_bytes(packed[8:12], "little")
     shapes = {name: tensors[name].shape for name in sorted(tensors)}
-    assert t.read_shapes(packed[:header_end]) == shapes
+    assert layout.read_layout(packed[:header_end]).shapes == shapes
 
 
 @given(SETS)
@@ -176,7 +177,7 @@ def test_any_cut_or_flip_of_any_set_is_refused_or_harmless(
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_behind_a_good_start_are_refused_or_harmless(noise: bytes) -> None:
     survives(noise)
-    survives(t.MAGIC + len(noise).to_bytes(4, "little") + noise)
+    survives(layout.MAGIC + len(noise).to_bytes(4, "little") + noise)
 
 
 @pytest.mark.parametrize("extra", [1, 100])
@@ -298,13 +299,13 @@ def test_a_changed_header_is_refused_with_its_reason(change: Change) -> None:
     header = pb.TensorSet.FromString(data[12:payloads])
     change.edit(header)
     head = header.SerializeToString(deterministic=True)
-    changed = t.MAGIC + len(head).to_bytes(4, "little") + head + data[payloads:]
+    changed = layout.MAGIC + len(head).to_bytes(4, "little") + head + data[payloads:]
     with pytest.raises(change.error, match=change.text):
         t.unpack_tensors(changed, BOUND)
 
 
 def test_a_header_over_its_bound_is_refused_before_it_is_read() -> None:
-    data = t.MAGIC + (t.MAX_HEADER_BYTES + 1).to_bytes(4, "little")
+    data = layout.MAGIC + (layout.MAX_HEADER_BYTES + 1).to_bytes(4, "little")
     with pytest.raises(PayloadTooLarge, match="header"):
         t.unpack_tensors(data, BOUND)
 
