@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.networks import DEIT_TI
 from benchmarks.processes import peak_mib, verdict
-from benchmarks.site import DEIT_TI
 from reefleet.aggregation.mean import HolderMean
 from reefleet.model import tensor_shapes
 

@@ -23,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.networks import DEIT_TI
 from benchmarks.processes import family, peak_mib, resident_mib, share_mib, used_s, verdict
-from benchmarks.site import BOARD, DEIT_TI, Place, start
+from benchmarks.site import BOARD, Place, start
 from coordinator import records as r
 from coordinator.config import RoundPolicy
 from coordinator.planner import Budget, decide, default_table

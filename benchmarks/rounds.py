@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.networks import DEIT_TI
 from benchmarks.processes import peak_mib, resident_mib, used_s, verdict
-from benchmarks.site import DEIT_TI, Place, start
+from benchmarks.site import Place, start
 
 SERVER_PEAK_MIB = 200.0
 GROWTH = 0.05

@@ -23,19 +23,6 @@ ROOT = Path(__file__).parents[1]
 # Bundles are of no use to clients that run no graph: the stand-in writes small ones without torch.
 SERVE = (sys.executable, str(ROOT / "tests" / "integration" / "serve_without_torch.py"))
 BOARD = "jetson-orin-nano"
-# The shapes of DeiT-Ti and, beyond them, our shared exit: 5,827,139 weights in 178 tensors.
-DEIT_TI = ModelSpec(
-    image_size=224,
-    patch_size=16,
-    channels=3,
-    width=192,
-    heads=3,
-    depth=12,
-    classes=1000,
-    exits=(12,),
-    ree_heads=2,
-    ree_width=8,
-)
 SETTINGS = """\
 fleet = "barn"
 [listen]

@@ -2,8 +2,8 @@
 
     python -m benchmarks.untrained_client STATE [CODEC]
 
-It fetches the weights and pushes an update of noise, raw float32 by default, until the run asks for
-something else. Noise, for a constant would be compressed to nothing.
+It fetches the weights and pushes a share of them, raw float32 by default, until the run asks for
+something else. Weights look like noise, where a constant would be compressed to nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.networks import DEIT_TI
 from devices import catalog
 from edge_client.config import Deadlines
 from edge_client.enrollment import load
@@ -22,12 +23,13 @@ from edge_client.session import Patience, Session
 from edge_client.task import FEDERATE, Artifact, Task, Wait
 from edge_client.transfer import download, upload
 from reefleet.blobs import BlobStore, sha256_hex
+from reefleet.model import tensor_shapes
 from reefleet.report import DeviceMetrics
 from reefleet.retry import Retry
 from reefleet.v1 import fleet_pb2
 from reefleet.wire import convert
 from reefleet.wire.codecs import encode_update
-from reefleet.wire.tensors import unpack_tensors
+from reefleet.wire.packed import PackedFile
 
 SAMPLES = 100
 MOST_BYTES = 1 << 28
@@ -46,30 +48,24 @@ def main() -> None:
     )
     session._call(session._fleet.ReportProfile, request)  # noqa: SLF001  # says one codec only
     blobs = BlobStore(state / "blobs")
-    noise = np.random.default_rng([*enrolled.device_id.encode()])
+    share = np.float32(STEP * (1 + sum(enrolled.device_id.encode()) % 7))
     while True:
         found = session.next_task()
         if isinstance(found, Wait):
             time.sleep(found.seconds)
         elif isinstance(found, Task) and found.kind == FEDERATE:
-            push(session, blobs, found, codec, noise)
+            push(session, blobs, found, codec, share)
         else:
             return
 
 
-def push(
-    session: Session, blobs: BlobStore, task: Task, codec: str, noise: np.random.Generator
-) -> None:
+def push(session: Session, blobs: BlobStore, task: Task, codec: str, share: np.float32) -> None:
     """One round."""
     received = session.bytes_down
     download(session, blobs, task.weights, MOST_BYTES)
-    weights = unpack_tensors(blobs.read(task.weights.sha256), MOST_BYTES)
-    moved = {
-        name: STEP * noise.random(tensor.decode().shape, np.float32)
-        for name, tensor in weights.items()
-    }
-    data, _ = encode_update(moved, codec, {})
-    del weights, moved
+    shapes = tensor_shapes(DEIT_TI, task.plan.exit_depth)
+    weights = PackedFile(blobs.checked(task.weights.sha256), "the weights", shapes)
+    data, _ = encode_update({n: share * value for n, value in weights.passing()}, codec, {})
     update = Artifact(sha256_hex(data), len(data))
     upload(session, task.lease, update, data)
     metrics = DeviceMetrics(

@@ -140,9 +140,10 @@ class Rounds:
         )
 
     def _reason_to_close(self, current: r.Round) -> str:
-        if self._store.update_count(current.number) >= current.needed:
+        updates, has_open_work = self._store.standing(current.number)
+        if updates >= current.needed:
             return "quorum"
-        if not self._store.has_open_work(r.FEDERATE, current.number):
+        if not has_open_work:
             return "complete"
         return "deadline" if self._deadline.left_s(current) <= 0 else ""
 

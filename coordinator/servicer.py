@@ -34,7 +34,7 @@ from devices.signed import require_signed
 from reefleet import logs
 from reefleet.blobs import BlobStore
 from reefleet.errors import ChecksumMismatch, Rejected, WireError
-from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.rpc.pace import Pace
 from reefleet.rpc.status import refusals
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
@@ -290,7 +290,8 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
             if request.offset > total:
                 msg = f"offset {request.offset} is beyond the {total} bytes of this file"
                 raise Rejected(msg)
-            for data in self._rooms.blobs.chunks(request.sha256, request.offset, CHUNK_BYTES):
+            sizes = Pace().next_bytes
+            for data in self._rooms.blobs.chunks(request.sha256, request.offset, sizes):
                 yield FetchedChunk(data, total)
 
 

@@ -10,7 +10,7 @@ from edge_client.stopping import Stopped
 from edge_client.task import Artifact
 from reefleet.blobs import BlobStore
 from reefleet.errors import PayloadTooLarge, TruncatedPayload, WireError
-from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.rpc.pace import Pace
 from reefleet.wire.chunks import Bytes
 
 OWNER = "download"
@@ -77,11 +77,13 @@ def upload(
     view = memoryview(data)
 
     def rest(offset: int) -> Iterator[Bytes]:
+        pace = Pace()
         with suppress(Stopped):  # in a thread of the sink's: the loop below meets it again
             while offset < update.size_bytes:
                 check()
-                yield view[offset : offset + CHUNK_BYTES]
-                offset += CHUNK_BYTES
+                piece = view[offset : offset + pace.next_bytes()]
+                yield piece
+                offset += len(piece)
 
     offset = sink.open_update(lease, update)
     while offset < update.size_bytes:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,9 +79,7 @@ class BlobStore:
 
     def path(self, digest: str) -> Path:
         """Where the blob lies or would lie; raises WireError for text that is no sha256."""
-        if not _DIGEST.fullmatch(digest):
-            msg = f"{digest[:80]!r} is not a sha256 of 64 lower-case hex digits"
-            raise WireError(msg)
+        _require_digest(digest)
         return self.root / digest[:2] / digest
 
     def has(self, digest: str) -> bool:
@@ -133,14 +131,14 @@ class BlobStore:
                 self._known[digest] = mark
         return path
 
-    def chunks(self, digest: str, offset: int, chunk_bytes: int) -> Iterator[bytes]:
-        """The blob from `offset` to its end, in pieces; raises MissingFile."""
-        if offset < 0 or chunk_bytes < 1:
-            msg = f"chunks of {chunk_bytes} bytes from offset {offset} cannot be read"
+    def chunks(self, digest: str, offset: int, next_bytes: Callable[[], int]) -> Iterator[bytes]:
+        """The blob from `offset` to its end, in pieces as large as told; raises MissingFile."""
+        if offset < 0:
+            msg = f"chunks from offset {offset} cannot be read"
             raise WireError(msg)
         with _found(digest), self.path(digest).open("rb", 0) as stream:
             stream.seek(offset)
-            while chunk := stream.read(chunk_bytes):
+            while chunk := stream.read(next_bytes()):
                 yield chunk
 
     def set_aside(self, digest: str) -> None:
@@ -190,29 +188,23 @@ class BlobStore:
         beyond `total`, ChecksumMismatch where a repeat differs, StoreFull.
         """
         path = self._partial(owner, digest)
-        size = self.partial_size(owner, digest)
-        if not 0 <= offset <= size:
-            msg = f"a chunk at offset {offset} does not follow the {size} bytes held"
-            raise WireError(msg)
         if (end := offset + len(data)) > total:
             msg = f"the chunk ends at byte {end} of a transfer of {total}"
             raise PayloadTooLarge(msg)
-        with _disk(path):
-            if not size:
-                path.parent.mkdir(parents=True, exist_ok=True)
+        with _disk(path), _to_write(path, is_new=offset == 0) as handle:
+            size = os.fstat(handle).st_size if handle >= 0 else 0
+            if not 0 <= offset <= size:
+                msg = f"a chunk at offset {offset} does not follow the {size} bytes held"
+                raise WireError(msg)
             # Written at its offset, not appended: two calls with one chunk leave one chunk.
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                held = b"" if offset == size else os.pread(handle, len(data), offset)
-                if held != data[: len(held)]:
-                    msg = f"the chunk at offset {offset} differs from the one received before"
-                    raise ChecksumMismatch(msg)
-                fresh = memoryview(data)[len(held) :]
-                # Hashed first: what comes from another processor's cache is slow to copy.
-                self._hash(path, offset + len(held), fresh)
-                _write_at(handle, offset + len(held), fresh)
-            finally:
-                os.close(handle)
+            held = b"" if offset == size else os.pread(handle, len(data), offset)
+            if held != data[: len(held)]:
+                msg = f"the chunk at offset {offset} differs from the one received before"
+                raise ChecksumMismatch(msg)
+            fresh = memoryview(data)[len(held) :]
+            # Hashed first: what comes from another processor's cache is slow to copy.
+            self._hash(path, offset + len(held), fresh)
+            _write_at(handle, offset + len(held), fresh)
         return max(size, end)
 
     def _hash(self, path: Path, offset: int, fresh: memoryview) -> None:
@@ -262,13 +254,37 @@ class BlobStore:
         shutil.rmtree(owned, ignore_errors=True)
 
     def _partial(self, owner: str, digest: str) -> Path:
-        return self._owned(owner) / self.path(digest).name
+        _require_digest(digest)
+        return self._owned(owner) / digest
 
     def _owned(self, owner: str) -> Path:
         if not _OWNER.fullmatch(owner):
             msg = f"{owner[:80]!r} cannot own a transfer; use letters, digits, '.', '_' and '-'"
             raise InputError(msg)
         return self.root / "partial" / owner
+
+
+def _require_digest(digest: str) -> None:
+    if not _DIGEST.fullmatch(digest):
+        msg = f"{digest[:80]!r} is not a sha256 of 64 lower-case hex digits"
+        raise WireError(msg)
+
+
+@contextmanager
+def _to_write(path: Path, *, is_new: bool) -> Iterator[int]:
+    """A handle of the file, made with its folder where it may be new; -1 where it is not here."""
+    flags = os.O_RDWR | os.O_CREAT if is_new else os.O_RDWR
+    if is_new:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        yield -1
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _mark(path: Path) -> tuple[int, int]:

@@ -113,9 +113,9 @@ class Database:
         with translated(), self._engine.connect() as connection:
             yield connection.execution_options(**reading(self.address))
 
-    def _one(self, query: Select[Any]) -> Row[Any] | None:
+    def _one(self, query: Select[Any], **values: object) -> Row[Any] | None:
         with self._read() as connection:
-            return connection.execute(query).first()
+            return connection.execute(query, values).first()
 
     def _all(self, query: Select[Any]) -> list[Row[Any]]:
         with self._read() as connection:

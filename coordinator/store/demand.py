@@ -5,12 +5,28 @@ In a quiet fleet nothing has changed since the last look, so the answer is remem
 
 from __future__ import annotations
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import BindParameter, bindparam, exists, func, select
 
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database
 from coordinator.store.fleet import device_of
+
+_ROUND: BindParameter[int] = bindparam("number")
+_STANDING = select(
+    select(func.count())
+    .select_from(t.updates)
+    .where(t.updates.c.round == _ROUND)
+    .scalar_subquery()
+    .label("updates"),
+    exists()
+    .where(
+        t.assignments.c.kind == r.FEDERATE,
+        t.assignments.c.round == _ROUND,
+        t.assignments.c.state == r.OPEN,
+    )
+    .label("is_open"),
+)
 
 
 class DemandState(Database):
@@ -41,11 +57,10 @@ class DemandState(Database):
         query = select(c.lease).where(c.kind == kind, c.round == number, c.state == r.OPEN)
         return self._one(query.limit(1)) is not None
 
-    def update_count(self, number: int) -> int:
-        """How many pieces of work of a round ended with an update."""
-        query = select(func.count()).select_from(t.updates).where(t.updates.c.round == number)
-        row = self._one(query)
-        return int(row[0]) if row else 0
+    def standing(self, number: int) -> tuple[int, bool]:
+        """How many pieces of work of a round ended with an update; whether others are open."""
+        row = self._one(_STANDING, number=number)
+        return (int(row.updates), bool(row.is_open)) if row else (0, False)
 
     def open_work(self) -> list[tuple[str, str]]:
         """Lease and device of all open work."""

@@ -6,13 +6,26 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import REMEMBERED, Database, dump, upsert
 from coordinator.store.fleet import plan_of
 from reefleet.errors import Rejected
+
+# Made once: making a query takes as long as running one of these.
+_A, _G = t.assignments.c, t.grants.c
+_BY_LEASE = select(t.assignments).where(_A.lease == bindparam("lease"))
+_OPEN_OF = (
+    select(t.assignments)
+    .where(_A.device_id == bindparam("device_id"), _A.state == r.OPEN)
+    .order_by(_A.opened_at, _A.kind, _A.lease)
+    .limit(1)
+)
+_GRANT = select(t.grants).where(
+    _G.device_id == bindparam("device_id"), _G.sha256 == bindparam("sha256")
+)
 
 _CLOSED = "rounds closed"  # no device has such a name
 
@@ -184,7 +197,7 @@ class RunState(Database):
 
     def assignment(self, lease: str) -> r.Assignment | None:
         """The piece of work of this lease."""
-        row = self._one(select(t.assignments).where(t.assignments.c.lease == lease))
+        row = self._one(_BY_LEASE, lease=lease)
         return _assignment(row) if row else None
 
     def open_assignment(self, device_id: str) -> r.Assignment | None:
@@ -192,14 +205,7 @@ class RunState(Database):
         remembered = self._remembered_work
         if device_id in remembered:  # it had none, and nobody has been given any since
             return None
-        c = t.assignments.c
-        query = (
-            select(t.assignments)
-            .where(c.device_id == device_id, c.state == r.OPEN)
-            .order_by(c.opened_at, c.kind, c.lease)
-            .limit(1)
-        )
-        row = self._one(query)
+        row = self._one(_OPEN_OF, device_id=device_id)
         if row is None:
             remembered[device_id] = True
             return None
@@ -228,10 +234,7 @@ class RunState(Database):
         remembered, key = self._remembered, f"{device_id}/{sha256}"
         if key in remembered:
             return True
-        query = select(t.grants).where(
-            t.grants.c.device_id == device_id, t.grants.c.sha256 == sha256
-        )
-        found = self._one(query) is not None
+        found = self._one(_GRANT, device_id=device_id, sha256=sha256) is not None
         if found and len(remembered) < REMEMBERED:
             remembered[key] = True
         return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, bindparam, func, insert, select
 
 from coordinator import records as r
 from coordinator.store import schema as t
@@ -15,6 +15,9 @@ from coordinator.store.database import Database, dump, upsert
 from coordinator.store.run import end_work
 
 MAX_REFUSALS_KEPT = 20  # of one device in one round
+
+_UPLOAD = select(t.uploads).where(t.uploads.c.lease == bindparam("lease"))
+_UPDATE = select(t.updates).where(t.updates.c.lease == bindparam("lease"))
 
 
 class UpdateState(Database):
@@ -32,7 +35,7 @@ class UpdateState(Database):
 
     def upload(self, lease: str) -> r.Artifact | None:
         """What was announced to be uploaded for this lease."""
-        row = self._one(select(t.uploads).where(t.uploads.c.lease == lease))
+        row = self._one(_UPLOAD, lease=lease)
         return r.Artifact(row.sha256, row.size_bytes) if row else None
 
     def accept(self, lease: str, accepted: r.Update, *, is_late: bool = False) -> None:
@@ -78,7 +81,7 @@ class UpdateState(Database):
 
     def update_of(self, lease: str) -> r.Update | None:
         """The accepted update of a piece of work."""
-        row = self._one(select(t.updates).where(t.updates.c.lease == lease))
+        row = self._one(_UPDATE, lease=lease)
         return _update(row) if row else None
 
     def train_seconds(self, number: int) -> dict[str, float]:

@@ -57,7 +57,7 @@ class HolderSums:
 
 @dataclass(frozen=True, slots=True)
 class HolderMean:
-    """The aggregation rule; every method but `fold` leaves its arguments alone."""
+    """The aggregation rule; `fold` and `moves` use the memory of their state."""
 
     def init(self, model: Tensors) -> HolderSums:
         """Nothing folded yet, for updates to `model`."""
@@ -88,13 +88,15 @@ class HolderMean:
         return state
 
     def moves(self, state: HolderSums) -> dict[str, NDArray[np.float32]]:
-        """How each tensor that somebody held moves; raises EmptyRound where nothing was folded."""
+        """How each tensor that somebody held moves, in the memory of `state`, which is spent.
+
+        Raises EmptyRound where nothing was folded.
+        """
         _require_updates(state)
-        return {
-            name: total / np.float32(state.weights[name])
-            for name, total in state.sums.items()
-            if state.weights[name]
-        }
+        moved = {name: total for name, total in state.sums.items() if state.weights[name]}
+        for name, total in moved.items():
+            np.divide(total, np.float32(state.weights[name]), out=total)
+        return moved
 
     def finish(self, state: HolderSums, model: Tensors) -> dict[str, NDArray[np.float32]]:
         """The new model; a tensor that nobody held is unchanged bit for bit.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 20  # of a transfer in one message, at the most
 MAX_MESSAGE_BYTES = 4 << 20  # a profile or a chunk and its envelope, with room for growth
 MAX_ARTIFACT_BYTES = 2 << 30
 UPDATE_SLACK_BYTES = 1 << 20

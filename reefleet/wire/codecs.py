@@ -18,7 +18,7 @@ from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
 from reefleet.plan import UPLOAD_CODECS, codec_stages
 from reefleet.wire.layout import read_layout
-from reefleet.wire.packed import PackedFile, require_shapes
+from reefleet.wire.packed import PackedFile, is_finite, require_shapes
 from reefleet.wire.stages import Clip, Tensors, stages_of
 from reefleet.wire.tensors import (
     EncodedTensor,
@@ -71,7 +71,7 @@ def encode_update(
         coded = stage.encode(coded)
     if not any(stage.loses for stage in coding):
         return pack_tensors(coded), {}
-    lost = {name: tensor.decode() for name, tensor in coded.items()}
+    lost = {name: np.array(tensor.decode()) for name, tensor in coded.items()}
     for stage in coding:
         coded = stage.encode(coded)
     data = pack_tensors(coded)
@@ -99,7 +99,7 @@ def decode_update(
     tensors = stages[-1].decode(tensors)
     values = {name: tensor.decode() for name, tensor in tensors.items()}
     for name, value in values.items():
-        if not bool(np.isfinite(value).all()):
+        if not is_finite(value):
             msg = f"tensor {name!r} holds NaN or infinity"
             raise NonFiniteValues(msg)
     for stage in reversed(stages[:-1]):
@@ -112,7 +112,8 @@ def length_of(update: PackedFile, codec: str) -> float:
     total = 0.0
     for name, values in update.passing():
         square = float(np.vdot(values, values))
-        update.require_finite(name, values, square)
+        if not math.isfinite(square):  # a finite one proves that the values are
+            update.require_finite(name, values)
         total += square
     length = math.sqrt(total)
     for stage in stages_of(codec):
@@ -124,15 +125,15 @@ def length_of(update: PackedFile, codec: str) -> float:
 def _with_residual(
     name: str, delta: NDArray[np.float32], residual: Mapping[str, NDArray[np.float32]]
 ) -> NDArray[np.float32]:
-    total = np.array(delta, np.float32)
+    total = np.asarray(delta, np.float32)
     kept = residual.get(name)
     if kept is not None:
         if kept.shape != total.shape:
             msg = f"the residual of tensor {name!r} has shape {kept.shape}, not {total.shape}"
             raise TensorMismatch(msg)
         with np.errstate(over="ignore", invalid="ignore"):
-            total += kept
-    if not bool(np.isfinite(total).all()):
+            total = total + kept
+    if not is_finite(total):
         msg = f"the update of tensor {name!r} holds NaN or infinity; training diverged"
         raise NonFiniteUpdate(msg)
     return total

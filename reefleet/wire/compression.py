@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from reefleet.errors import PayloadTooLarge, RuntimeUnavailable, TruncatedPayload, WireError
@@ -11,6 +12,8 @@ _LEAST_BYTES = 64  # below it a frame's own header eats what is won
 _TRIED_BYTES = 1 << 15
 _MAX_WINDOW_BYTES = 8 << 20
 
+_made = threading.local()
+
 
 def compress(plain: bytes | memoryview, least_gain: float = 0.0) -> bytes | memoryview:
     """A zstd frame of `plain`, or `plain` itself where that saves no more than `least_gain` of it.
@@ -19,7 +22,7 @@ def compress(plain: bytes | memoryview, least_gain: float = 0.0) -> bytes | memo
     """
     if len(plain) < _LEAST_BYTES:
         return plain
-    compressor, most = _zstandard().ZstdCompressor(level=_LEVEL), 1.0 - least_gain
+    compressor, most = _compressor(), 1.0 - least_gain
     if least_gain and len(plain) > 2 * _TRIED_BYTES:
         middle = len(plain) // 2
         tried = compressor.compress(plain[middle : middle + _TRIED_BYTES])
@@ -44,7 +47,7 @@ def decompress(stored: bytes | memoryview, plain_bytes: int, owner: str) -> byte
         if frame.window_size > max(_MAX_WINDOW_BYTES, plain_bytes):
             msg = f"{owner} asks for a window of {frame.window_size} bytes to decompress"
             raise PayloadTooLarge(msg)
-        plain: bytes = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
+        plain: bytes = _decompressor().decompress(stored, allow_extra_data=False)
     except zstandard.ZstdError as error:
         msg = f"the compressed payload of {owner} is damaged: {error}"
         raise WireError(msg) from error
@@ -52,6 +55,21 @@ def decompress(stored: bytes | memoryview, plain_bytes: int, owner: str) -> byte
         msg = f"{owner} holds {len(plain)} bytes of {plain_bytes}"
         raise TruncatedPayload(msg)
     return plain
+
+
+# A thread keeps its own of each: making one costs more than a small payload.
+
+
+def _compressor() -> Any:
+    if (found := getattr(_made, "compressor", None)) is None:
+        found = _made.compressor = _zstandard().ZstdCompressor(level=_LEVEL)
+    return found
+
+
+def _decompressor() -> Any:
+    if (found := getattr(_made, "decompressor", None)) is None:
+        found = _made.decompressor = _zstandard().ZstdDecompressor()
+    return found
 
 
 def _zstandard() -> Any:

@@ -51,7 +51,7 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
         entry, offset = self._places[name]
         with self._opened() as handle:
             values = decode_payload(entry, os.pread(handle, entry.stored_bytes, offset))
-        self.require_finite(name, values, float(np.vdot(values, values)))
+        self.require_finite(name, values)
         return values if self._scale == 1 else values * self._scale
 
     def __iter__(self) -> Iterator[str]:
@@ -80,10 +80,9 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
                 values = decode_payload(entry, stored)
                 yield name, values if self._scale == 1 else values * self._scale
 
-    def require_finite(self, name: str, values: NDArray[np.float32], square: float) -> None:
-        """Raise NonFiniteValues naming the tensor; `square` is the sum of its squares."""
-        # A finite sum proves it in a fifth of the time; large values may overflow one.
-        if not (math.isfinite(square) or np.isfinite(values).all()):
+    def require_finite(self, name: str, values: NDArray[np.float32]) -> None:
+        """Raise NonFiniteValues naming the tensor where it holds NaN or infinity."""
+        if not is_finite(values):
             msg = f"tensor {name!r} of {self.key} holds NaN or infinity"
             raise NonFiniteValues(msg)
 
@@ -99,6 +98,12 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
         finally:
             if handle >= 0:
                 os.close(handle)
+
+
+def is_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is NaN or infinite."""
+    # A finite sum of squares proves it in a fifth of the time; large values may overflow one.
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def require_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape]) -> None:

@@ -146,9 +146,9 @@ def test_work_counts_as_open_until_it_ends_and_as_an_update_when_it_ended_so(
         for name in ("a", "b")
     ]
     store.add_round(r.Round(1, 0, r.OPEN, 1, 2.0, 3.0), work)
-    assert (store.has_open_work(r.FEDERATE, 1), store.update_count(1)) == (True, 0)
+    assert store.standing(1) == (0, True)
     store.accept("a", r.Update(1, "a", BLOB, 11, 2, {}, 4.0, lease="a"))
-    assert (store.has_open_work(r.FEDERATE, 1), store.update_count(1)) == (True, 1)
+    assert store.standing(1) == (1, True)
     store.refuse(r.Refusal(1, "b", "", "too long", 4.0), "b")
-    assert (store.has_open_work(r.FEDERATE, 1), store.update_count(1)) == (False, 1)
+    assert store.standing(1) == (1, False)
     assert not store.has_open_work(r.DEPLOY, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -71,20 +72,17 @@ def test_a_file_that_is_not_there_is_refused(store: blobs.BlobStore, tmp_path: P
 def test_chunks_of_any_size_cover_the_blob(store: blobs.BlobStore) -> None:
     store.put(DATA)
     for size in (1, 7, 1000, 10_000):
-        found = list(store.chunks(DIGEST, 0, size))
+        found = list(store.chunks(DIGEST, 0, repeat(size).__next__))
         assert b"".join(found) == DATA
         assert {len(chunk) for chunk in found[:-1]} <= {size}
-    assert b"".join(store.chunks(DIGEST, 700, 9)) == DATA[700:]
-    assert list(store.chunks(DIGEST, len(DATA) + 5, 10)) == []
+    assert b"".join(store.chunks(DIGEST, 700, repeat(9).__next__)) == DATA[700:]
+    assert list(store.chunks(DIGEST, len(DATA) + 5, repeat(10).__next__)) == []
 
 
-@pytest.mark.parametrize(("offset", "chunk_bytes"), [(-1, 10), (0, 0)])
-def test_a_chunk_before_the_start_is_refused(
-    store: blobs.BlobStore, offset: int, chunk_bytes: int
-) -> None:
+def test_a_chunk_before_the_start_is_refused(store: blobs.BlobStore) -> None:
     store.put(DATA)
     with pytest.raises(WireError, match="cannot be read"):
-        next(store.chunks(DIGEST, offset, chunk_bytes))
+        next(store.chunks(DIGEST, -1, repeat(10).__next__))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_text_that_is_no_digest_never_becomes_a_path(store: blobs.BlobStore, dig
         lambda: store.path(digest),
         lambda: store.has(digest),
         lambda: store.read(digest),
-        lambda: next(store.chunks(digest, 0, 1)),
+        lambda: next(store.chunks(digest, 0, int)),
         lambda: store.size(digest),
         lambda: store.delete(digest),
         lambda: store.partial_size("pi", digest),
@@ -122,7 +120,7 @@ def test_text_that_is_no_owner_never_becomes_a_path(store: blobs.BlobStore, owne
 
 
 def test_a_missing_blob_is_refused(store: blobs.BlobStore) -> None:
-    for call in (store.read, store.size, lambda d: next(store.chunks(d, 0, 1))):
+    for call in (store.read, store.size, lambda d: next(store.chunks(d, 0, int))):
         with pytest.raises(MissingFile, match=DIGEST):
             call(DIGEST)
     with pytest.raises(MissingFile, match=DIGEST):
