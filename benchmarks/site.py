@@ -10,6 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
 from coordinator.clock import Clock
 from coordinator.config import read_config
 from coordinator.folder import create
@@ -17,7 +21,7 @@ from coordinator.registry import new_token
 from coordinator.state import state_address
 from coordinator.store import Store
 from edge_client.enrollment import Request, enroll
-from reefleet.model import ModelContract, ModelSpec, Preprocessing
+from reefleet.model import ModelContract, ModelSpec, Preprocessing, tensor_shapes
 
 ROOT = Path(__file__).parents[1]
 # Bundles are of no use to clients that run no graph: the stand-in writes small ones without torch.
@@ -41,7 +45,10 @@ collect_every_s = 5.0
 grace_s = 60.0
 [budget]
 max_models = 1
+[model]
+checkpoint = "{start}"
 """
+START = "start.safetensors"
 
 
 class Place:
@@ -57,7 +64,8 @@ class Place:
         labels = tuple(map(str, range(spec.classes)))
         described.write_text(json.dumps(ModelContract(spec, preprocessing, labels).to_json()))
         self.folder = create(root / "coordinator", "barn", described, None)
-        text = SETTINGS.format(total=total, devices=devices, rounds=rounds)
+        save_file(_noise(spec), self.folder.root / START)
+        text = SETTINGS.format(total=total, devices=devices, rounds=rounds, start=START)
         self.folder.config.write_text(text)
         self.log = root / "coordinator.log"
         self.serve()
@@ -100,6 +108,13 @@ class Place:
         if self.process.stdout:
             self.process.stdout.close()
         self._log.close()
+
+
+def _noise(spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
+    """Weights none of which is zero: those would be compressed, and no trained ones are."""
+    rng = np.random.default_rng(0)
+    shapes = tensor_shapes(spec).items()
+    return {name: 0.02 * rng.standard_normal(shape, np.float32) for name, shape in shapes}
 
 
 def start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -21,14 +21,14 @@ from edge_client.config import Deadlines
 from edge_client.enrollment import load
 from edge_client.session import Patience, Session
 from edge_client.task import FEDERATE, Artifact, Task, Wait
-from edge_client.transfer import download, upload
+from edge_client.transfer import download, in_memory, upload
 from reefleet.blobs import BlobStore, sha256_hex
 from reefleet.model import tensor_shapes
 from reefleet.report import DeviceMetrics
 from reefleet.retry import Retry
 from reefleet.v1 import fleet_pb2
 from reefleet.wire import convert
-from reefleet.wire.codecs import encode_update
+from reefleet.wire.codecs import encode_parts
 from reefleet.wire.packed import PackedFile
 
 SAMPLES = 100
@@ -65,9 +65,9 @@ def push(session: Session, blobs: BlobStore, task: Task, codec: str, share: np.f
     download(session, blobs, task.weights, MOST_BYTES)
     shapes = tensor_shapes(DEIT_TI, task.plan.exit_depth)
     weights = PackedFile(blobs.checked(task.weights.sha256), "the weights", shapes)
-    data, _ = encode_update({n: share * value for n, value in weights.passing()}, codec, {})
-    update = Artifact(sha256_hex(data), len(data))
-    upload(session, task.lease, update, data)
+    parts, _ = encode_parts({n: share * value for n, value in weights.passing()}, codec, {})
+    update = Artifact(sha256_hex(*parts), sum(map(len, parts)))
+    upload(session, task.lease, update, in_memory(*parts))
     metrics = DeviceMetrics(
         loss=1.0, bytes_down=session.bytes_down - received, bytes_up=session.bytes_up
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from edge_client.client import Client
 from edge_client.memory import peak_resident_bytes
 from edge_client.outbox import Entry
-from edge_client.transfer import upload
+from edge_client.transfer import Reader, upload
 from reefleet.errors import DamagedFile, Rejected, WireError
 
 logger = logging.getLogger(__name__)
@@ -43,11 +43,15 @@ def deliver(client: Client, entry: Entry) -> bool:
 
 
 def _pushed(client: Client, entry: Entry) -> bool:
-    data = entry.read()
+    with entry.opened() as read:
+        return _sent(client, entry, read)
+
+
+def _sent(client: Client, entry: Entry, read: Reader) -> bool:
     for attempt in range(1, ATTEMPTS + 1):
         before = client.coordinator.bytes_up
         try:
-            upload(client.coordinator, entry.lease, entry.update, data, client.check)
+            upload(client.coordinator, entry.lease, entry.update, read, client.check)
             sent = client.coordinator.bytes_up - before
             metrics = replace(
                 entry.metrics, bytes_up=sent, peak_resident_bytes=peak_resident_bytes() or 0

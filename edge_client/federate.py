@@ -19,7 +19,7 @@ from edge_client.program import ResidentProgram
 from edge_client.task import FEDERATE, Task
 from edge_client.training import Lesson, Span, Trained, seed_of, train
 from reefleet.report import DeviceMetrics
-from reefleet.wire.codecs import encode_update
+from reefleet.wire.codecs import encode_parts
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _packed(
         if SHARED + name in program.state
     }
     shapes = {name: value.shape for name, value in delta.items()}
-    update, residual = encode_update(delta, task.plan.codec, client.personal.residual(shapes))
+    update, residual = encode_parts(delta, task.plan.codec, client.personal.residual(shapes))
     folder = client.outbox.begin(task.lease)
     personal.write_state(folder / STATE_FILE, program.program, program.state, task.manifest.sha256)
     tensorfile.write(folder / RESIDUAL_FILE, residual)

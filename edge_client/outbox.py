@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_client.folder import sync
 from edge_client.task import Artifact
-from reefleet.blobs import sha256_hex, write_atomic
+from edge_client.transfer import Reader
+from reefleet.blobs import digest_of, sha256_hex, write_atomic
 from reefleet.errors import DamagedFile, WireError
 from reefleet.report import DeviceMetrics
+from reefleet.wire.chunks import Bytes
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +56,23 @@ class Entry:
         """What coding this update lost; gone once adopted."""
         return self.folder / RESIDUAL_FILE
 
-    def read(self) -> bytes:
-        """The update's bytes; raises DamagedFile where the disk has changed them."""
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Reads the update's bytes; raises DamagedFile where the disk has changed them."""
         try:
-            data = (self.folder / UPDATE_FILE).read_bytes()
+            stream = (self.folder / UPDATE_FILE).open("rb", 0)
         except OSError as error:
             msg = f"the update of lease {self.lease} cannot be read: {error.strerror}"
             raise DamagedFile(msg) from error
-        if sha256_hex(data) != self.update.sha256:
-            msg = f"the update of lease {self.lease} has been altered on disk"
-            raise DamagedFile(msg)
-        return data
+
+        def read(offset: int, size: int) -> Bytes:
+            return os.pread(stream.fileno(), size, offset)
+
+        with stream:
+            if digest_of(stream) != self.update.sha256:
+                msg = f"the update of lease {self.lease} has been altered on disk"
+                raise DamagedFile(msg)
+            yield read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +89,18 @@ class Outbox:
         return building
 
     def commit(
-        self, lease: str, update: bytes, metrics: DeviceMetrics, *, round_number: int, samples: int
+        self,
+        lease: str,
+        update: Sequence[Bytes],
+        metrics: DeviceMetrics,
+        *,
+        round_number: int,
+        samples: int,
     ) -> Entry:
-        """Add the update to what was built and make the entry visible, durably."""
+        """Add the parts of the update to what was built and make the entry visible, durably."""
         building, final = self.folder / f"{_HIDDEN}{lease}", self.folder / lease
-        artifact = Artifact(sha256_hex(update), len(update))
-        write_atomic(building / UPDATE_FILE, update)
+        artifact = Artifact(sha256_hex(*update), sum(map(len, update)))
+        write_atomic(building / UPDATE_FILE, *update)
         facts = {
             "format": FORMAT,
             "lease": lease,

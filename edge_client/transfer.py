@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import Protocol
 
 from edge_client.stopping import Stopped
@@ -16,6 +18,7 @@ from reefleet.wire.chunks import Bytes
 OWNER = "download"
 
 Chunks = Callable[[int], Iterator[Bytes]]  # all bytes from an offset on
+Reader = Callable[[int, int], Bytes]  # from an offset so many, fewer at the end
 
 
 class Source(Protocol):
@@ -66,22 +69,40 @@ def download(
     store.finish(OWNER, artifact.sha256)
 
 
+def in_memory(*parts: Bytes) -> Reader:
+    """Reads `parts` as if they were one file."""
+    views = [memoryview(part) for part in parts]
+    begins = list(accumulate(map(len, views), initial=0))
+
+    def read(offset: int, size: int) -> Bytes:
+        if offset >= begins[-1]:
+            return b""
+        number = bisect_right(begins, offset) - 1
+        pieces = []
+        while size and number < len(views):
+            piece = views[number][offset - begins[number] :][:size]
+            pieces.append(piece)
+            offset, size, number = offset + len(piece), size - len(piece), number + 1
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    return read
+
+
 def upload(
     sink: Sink,
     lease: str,
     update: Artifact,
-    data: bytes,
+    read: Reader,
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Send what the coordinator does not hold of an update; raises WireError on a bad offset."""
-    view = memoryview(data)
 
     def rest(offset: int) -> Iterator[Bytes]:
         pace = Pace()
         with suppress(Stopped):  # in a thread of the sink's: the loop below meets it again
             while offset < update.size_bytes:
                 check()
-                piece = view[offset : offset + pace.next_bytes()]
+                piece = read(offset, pace.next_bytes())
                 yield piece
                 offset += len(piece)
 

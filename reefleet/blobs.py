@@ -124,7 +124,7 @@ class BlobStore:
             mark = _mark(path)
             if self._known.get(digest) != mark:
                 with path.open("rb") as stream:
-                    found = _digest_of(stream)
+                    found = digest_of(stream)
                 if found != digest:
                     msg = f"blob {digest} has been altered on disk; delete {path}"
                     raise ChecksumMismatch(msg)
@@ -162,7 +162,7 @@ class BlobStore:
         with path.open("rb") as source, _temporary(self.root) as (stream, temporary):
             shutil.copyfileobj(source, stream, _BUFFER_BYTES)
             stream.seek(0)
-            digest = _digest_of(stream)
+            digest = digest_of(stream)
             _publish(stream, temporary, self.path(digest))
         return digest
 
@@ -232,7 +232,7 @@ class BlobStore:
         with _found(digest), partial.open("r+b") as stream:
             done, hashed = self._arriving.pop(partial, (-1, None))
             is_hashed = done == os.fstat(stream.fileno()).st_size
-            found = hashed.hexdigest() if hashed and is_hashed else _digest_of(stream)
+            found = hashed.hexdigest() if hashed and is_hashed else digest_of(stream)
             if found == digest:
                 with _disk(path):
                     _publish(stream, partial, path)
@@ -299,7 +299,8 @@ def _write_at(handle: int, offset: int, data: memoryview) -> None:
         data, offset = data[written:], offset + written
 
 
-def _digest_of(stream: BinaryIO) -> str:
+def digest_of(stream: BinaryIO) -> str:
+    """Digest of what is left of a file."""
     digest = hashlib.sha256()
     while block := stream.read(_BUFFER_BYTES):
         digest.update(block)

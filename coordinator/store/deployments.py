@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, case, func, insert, select, update
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database, dump
-from coordinator.store.run import end_work, insert_assignment
+from coordinator.store.run import end_work, insert_assignments
 
 UNDER_WAY = (r.CANARY, r.ROLLING)
 
@@ -36,8 +36,7 @@ class DeploymentState(Database):
                 .values(state=r.EXPIRED, reason=f"deployment {begun.number} came after it")
             )
             connection.execute(insert(t.deployments).values(**asdict(begun)))
-            for assignment in work:
-                insert_assignment(connection, assignment)
+            insert_assignments(connection, work)
 
     def move_deployment(self, number: int, state: str, at: float | None, reason: str) -> None:
         """Set the state of a deployment; its open work ends where it is halted."""

@@ -130,8 +130,7 @@ class RunState(Database):
                     deadline_at=opened.deadline_at,
                 )
             )
-            for assignment in assignments:
-                insert_assignment(connection, assignment)
+            insert_assignments(connection, assignments)
 
     def add_assignment(self, assignment: r.Assignment) -> None:
         """Hand out one piece of work outside a round."""
@@ -140,8 +139,7 @@ class RunState(Database):
     def add_assignments(self, assignments: Iterable[r.Assignment]) -> None:
         """Hand out several, all of them or none."""
         with self._write(of_devices=False, of_run=False) as connection:
-            for assignment in assignments:
-                insert_assignment(connection, assignment)
+            insert_assignments(connection, assignments)
 
     def stop_round(
         self, number: int, reason: str, *, most: int | None = None, ends_work: bool = True
@@ -283,37 +281,52 @@ def _insert_version(connection: Connection, version: r.Version) -> None:
     )
 
 
-def insert_assignment(connection: Connection, assignment: r.Assignment) -> None:
-    """Hand out work; its device may fetch what it names from then on."""
-    connection.execute(
-        insert(t.assignments).values(
-            lease=assignment.lease,
-            kind=assignment.kind,
-            round=assignment.round,
-            device_id=assignment.device_id,
-            plan=dump(assignment.plan.to_json()),
-            base_version=assignment.base_version,
-            manifest_sha256=assignment.manifest.sha256,
-            manifest_bytes=assignment.manifest.size_bytes,
-            signature=assignment.signature,
-            weights_sha256=assignment.weights.sha256,
-            weights_bytes=assignment.weights.size_bytes,
-            opened_at=assignment.opened_at,
-            state=assignment.state,
-        )
-    )
+def insert_assignments(connection: Connection, assignments: Iterable[r.Assignment]) -> None:
+    """Hand out work; its devices may fetch what it names from then on."""
+    given = list(assignments)
+    if not given:
+        return
+    connection.execute(insert(t.assignments), [_values(assignment) for assignment in given])
     # Exactly this: manifest, weights, the bundle's files.
     files = (
-        select(t.bundle_files.c.sha256)
+        select(t.bundles.c.manifest_sha256, t.bundle_files.c.sha256)
         .join(t.bundles, t.bundles.c.key == t.bundle_files.c.key)
-        .where(t.bundles.c.manifest_sha256 == assignment.manifest.sha256)
+        .where(t.bundles.c.manifest_sha256.in_({one.manifest.sha256 for one in given}))
     )
-    granted = {assignment.manifest.sha256, assignment.weights.sha256}
-    granted |= set(connection.scalars(files))
+    of_manifest: dict[str, set[str]] = {}
+    for row in connection.execute(files):
+        of_manifest.setdefault(row.manifest_sha256, set()).add(row.sha256)
+    granted = {
+        (one.device_id, sha256)
+        for one in given
+        for sha256 in (
+            one.manifest.sha256,
+            one.weights.sha256,
+            *of_manifest.get(one.manifest.sha256, ()),
+        )
+    }
     connection.execute(
         upsert(connection, t.grants).on_conflict_do_nothing(),
-        [{"device_id": assignment.device_id, "sha256": sha256} for sha256 in sorted(granted)],
+        [{"device_id": device_id, "sha256": sha256} for device_id, sha256 in sorted(granted)],
     )
+
+
+def _values(assignment: r.Assignment) -> dict[str, Any]:
+    return {
+        "lease": assignment.lease,
+        "kind": assignment.kind,
+        "round": assignment.round,
+        "device_id": assignment.device_id,
+        "plan": dump(assignment.plan.to_json()),
+        "base_version": assignment.base_version,
+        "manifest_sha256": assignment.manifest.sha256,
+        "manifest_bytes": assignment.manifest.size_bytes,
+        "signature": assignment.signature,
+        "weights_sha256": assignment.weights.sha256,
+        "weights_bytes": assignment.weights.size_bytes,
+        "opened_at": assignment.opened_at,
+        "state": assignment.state,
+    }
 
 
 def end_work(

@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 from reefleet.errors import NonFiniteUpdate, NonFiniteValues, TensorMismatch
 from reefleet.model import Shape
 from reefleet.plan import UPLOAD_CODECS, codec_stages
+from reefleet.wire.chunks import Bytes
 from reefleet.wire.layout import read_layout
 from reefleet.wire.packed import PackedFile, is_finite, require_shapes
 from reefleet.wire.stages import Clip, Tensors, stages_of
 from reefleet.wire.tensors import (
     EncodedTensor,
     Float32Tensor,
-    pack_tensors,
+    packed_parts,
     unpack_tensors,
 )
 
-__all__ = ["agreed", "decode_update", "encode", "encode_update", "length_of"]
+__all__ = ["agreed", "decode_update", "encode", "encode_parts", "encode_update", "length_of"]
 
 
 def agreed(wanted: str, known: Collection[str]) -> str:
@@ -57,7 +58,19 @@ def encode_update(
     codec: str,
     residual: Mapping[str, NDArray[np.float32]],
 ) -> tuple[bytes, dict[str, NDArray[np.float32]]]:
+    """One byte string of the parts that `encode_parts` gives, and the residual."""
+    parts, lost = encode_parts(delta, codec, residual)
+    return b"".join(parts), lost
+
+
+def encode_parts(
+    delta: Mapping[str, NDArray[np.float32]],
+    codec: str,
+    residual: Mapping[str, NDArray[np.float32]],
+) -> tuple[list[Bytes], dict[str, NDArray[np.float32]]]:
     """Pack delta + residual; the new residual is what coding lost, by name, empty for nothing.
+
+    What a codec leaves as it is stays in the memory of `delta`.
 
     A name without residual starts from zero. Raises NonFiniteUpdate naming the tensor,
     TensorMismatch where a residual is of another shape, WireError for a codec not known here.
@@ -70,17 +83,17 @@ def encode_update(
     for stage in stages[: len(stages) - len(coding)]:
         coded = stage.encode(coded)
     if not any(stage.loses for stage in coding):
-        return pack_tensors(coded), {}
+        return packed_parts(coded), {}
     lost = {name: np.array(tensor.decode()) for name, tensor in coded.items()}
     for stage in coding:
         coded = stage.encode(coded)
-    data = pack_tensors(coded)
+    parts = packed_parts(coded)
     # After packing: a float32 tensor is its own decoding, and becomes its own zero residual.
     for stage in reversed(coding):
         coded = stage.decode(coded)
     for name, tensor in coded.items():
         lost[name] -= tensor.decode()
-    return data, lost
+    return parts, lost
 
 
 def decode_update(

@@ -9,6 +9,7 @@ import pytest
 
 from edge_client.delivery import deliver
 from edge_client.federate import federate, training_s
+from edge_client.outbox import UPDATE_FILE, Entry
 from edge_client.stopping import Stopped
 from reefleet.errors import (
     ChecksumMismatch,
@@ -24,6 +25,10 @@ from reefleet.rpc import identity
 from reefleet.wire.codecs import decode_update
 
 
+def sent(entry: Entry) -> bytes:
+    return (entry.folder / UPDATE_FILE).read_bytes()
+
+
 def test_a_round_learns_from_the_devices_own_data(kit: SimpleNamespace, tmp_path: Path) -> None:
     coordinator, task = kit.a_coordinator()
     data = kit.device_data(train=60)
@@ -34,7 +39,7 @@ def test_a_round_learns_from_the_devices_own_data(kit: SimpleNamespace, tmp_path
         client = kit.a_client(tmp_path, coordinator, data)
         entry = federate(client, replace(task, lease=f"lease-{number}", round=number))
         losses.append(entry.metrics.loss)
-        delta = decode_update(entry.read(), tensor_shapes(kit.SPEC, 2))
+        delta = decode_update(sent(entry), tensor_shapes(kit.SPEC, 2))
         base = {name: value + delta[name] for name, value in base.items()}
         assert deliver(client, entry)
     assert losses[0] > losses[1] > losses[2]
@@ -45,7 +50,7 @@ def test_an_update_is_the_difference_from_the_downloaded_weights(
 ) -> None:
     coordinator, task = kit.a_coordinator()
     client = kit.a_client(tmp_path, coordinator)
-    delta = decode_update(federate(client, task).read(), tensor_shapes(kit.SPEC, 2))
+    delta = decode_update(sent(federate(client, task)), tensor_shapes(kit.SPEC, 2))
     moved = {name for name, value in delta.items() if value.any()}
     assert moved == set(kit.TRAINED)
 
@@ -242,5 +247,5 @@ def test_a_chain_that_the_coordinator_names_needs_no_other_bundle(
     coordinator, task = kit.a_coordinator()
     plan = replace(task.plan, codec="clip:0.001,int8")
     entry = federate(kit.a_client(tmp_path, coordinator), replace(task, plan=plan))
-    delta = decode_update(entry.read(), tensor_shapes(kit.SPEC, 2))
+    delta = decode_update(sent(entry), tensor_shapes(kit.SPEC, 2))
     assert 0 < sum(float(np.square(value).sum()) for value in delta.values()) ** 0.5 < 0.0011

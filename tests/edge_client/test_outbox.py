@@ -111,7 +111,7 @@ def test_a_crash_during_the_removal_is_finished_at_the_restart(
 
 def test_a_push_that_is_cut_goes_on_where_it_stopped(kit: SimpleNamespace, tmp_path: Path) -> None:
     client, coordinator, entry = a_finished_round(kit, tmp_path)
-    data = entry.read()
+    data = (entry.folder / UPDATE_FILE).read_bytes()
     coordinator.held = data[:1000]  # what an earlier process brought over
     assert deliver(client, entry)
     assert coordinator.bytes_up == len(data) - 1000
@@ -174,7 +174,7 @@ def test_older_rounds_go_first(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path)
     for lease, number in (("a", 3), ("b", 1), ("c", 2)):
         outbox.begin(lease)
-        outbox.commit(lease, b"update", DeviceMetrics(), round_number=number, samples=1)
+        outbox.commit(lease, [b"update"], DeviceMetrics(), round_number=number, samples=1)
     assert [entry.lease for entry in outbox.pending()] == ["b", "c", "a"]
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge_client.task import Artifact
-from edge_client.transfer import OWNER, download, upload
+from edge_client.transfer import OWNER, download, in_memory, upload
 from reefleet.blobs import BlobStore, sha256_hex
 from reefleet.errors import ChecksumMismatch, PayloadTooLarge, TruncatedPayload, WireError
 from reefleet.rpc.limits import CHUNK_BYTES
@@ -73,19 +75,24 @@ def test_an_empty_file_can_be_fetched(kit: SimpleNamespace, tmp_path: Path) -> N
 
 def test_an_upload_sends_only_what_the_coordinator_lacks(kit: SimpleNamespace) -> None:
     sink = kit.FakeCoordinator({}, held=DATA[:CHUNK_BYTES])
-    upload(sink, "lease", ARTIFACT, DATA)
+    upload(sink, "lease", ARTIFACT, in_memory(DATA))
     assert sink.held == DATA
     assert sink.bytes_up == len(DATA) - CHUNK_BYTES
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6), st.integers(0, 250), st.integers(0, 250))
+def test_parts_in_memory_read_as_one_file(parts: list[bytes], offset: int, size: int) -> None:
+    assert bytes(in_memory(*parts)(offset, size)) == b"".join(parts)[offset : offset + size]
 
 
 @pytest.mark.parametrize("offset", [-1, len(DATA) + 1])
 def test_an_offset_outside_the_update_is_refused(offset: int) -> None:
     sink = SimpleNamespace(open_update=lambda *_: 0, put_update=lambda *_: offset)
     with pytest.raises(WireError):
-        upload(sink, "lease", ARTIFACT, DATA)
+        upload(sink, "lease", ARTIFACT, in_memory(DATA))
 
 
 def test_an_upload_that_makes_no_progress_ends() -> None:
     sink = SimpleNamespace(open_update=lambda *_: 5, put_update=lambda *_: 5)
     with pytest.raises(WireError):
-        upload(sink, "lease", ARTIFACT, DATA)
+        upload(sink, "lease", ARTIFACT, in_memory(DATA))

@@ -13,7 +13,7 @@ from edge_client.config import Deadlines
 from edge_client.enrollment import Enrollment
 from edge_client.session import Patience, Session
 from edge_client.task import Artifact, Task, Wait
-from edge_client.transfer import upload
+from edge_client.transfer import in_memory, upload
 from reefleet.blobs import sha256_hex
 from reefleet.model import ModelSpec, tensor_shapes
 from reefleet.report import DeviceMetrics
@@ -76,7 +76,7 @@ class Device:
     def send(self, task: Task, data: bytes) -> Artifact:
         """Upload bytes without committing them."""
         artifact = artifact_of(data)
-        upload(self.session, task.lease, artifact, data)
+        upload(self.session, task.lease, artifact, in_memory(data))
         return artifact
 
     def put(self, lease: str, update: Artifact, offset: int, data: bytes) -> int:
