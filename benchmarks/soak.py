@@ -151,7 +151,11 @@ def check(soak: Soak) -> dict[str, list[str]]:
         updates = store.updates()
         rounds = store.rounds()
         # What was announced and is still on its way is no blob yet.
-        coming = {found.sha256 for lease in store.open_leases() if (found := store.upload(lease))}
+        coming = {
+            found.sha256
+            for lease in store.open_leases()
+            if (found := store.upload_of(lease).announced)
+        }
         needed = store.needed_blobs() - coming
         versions = store.last_versions(ENDLESS)
     held = Counter((update.round, update.device_id) for update in updates)

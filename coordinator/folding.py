@@ -8,15 +8,23 @@ is stored. An update s versions behind counts (1 + s) ** -p of its length (FedBu
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from coordinator import records as r
 from coordinator.round_policy import RoundPolicy
-from coordinator.versions import Model, Tensors, Versions
+from coordinator.versions import Model, Versions
 from reefleet.aggregation.krum import Krum
 from reefleet.aggregation.mean import HolderMean
 from reefleet.aggregation.robust import TrimmedMean, median
+from reefleet.model import Shape
 from reefleet.wire.packed import PackedFile
+
+MOST_THREADS = 4  # more would only wait for memory
+
+Scaled = tuple[r.Update, float]  # an update, and how much of its length counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,10 @@ def fold(
 
 
 def _moves(
-    versions: Versions, policy: RoundPolicy, model: Tensors, updates: list[tuple[r.Update, float]]
+    versions: Versions,
+    policy: RoundPolicy,
+    model: PackedFile,
+    updates: list[Scaled],
 ) -> Model:
     if policy.rule == "mean":
         return _mean(versions, model, updates)
@@ -56,13 +67,32 @@ def _moves(
     return robust.moves(gathered)
 
 
-def _mean(versions: Versions, model: Tensors, updates: list[tuple[r.Update, float]]) -> Model:
+def _mean(versions: Versions, model: PackedFile, updates: list[Scaled]) -> Model:
+    """The mean move, a part of the tensors on each processor."""
     rule = HolderMean()
-    state = rule.init(model)
-    for update, scale in updates:
-        # One tensor is read at a time, so that a round needs two models' memory and no more.
-        state = rule.fold(state, _opened(versions, update, scale), float(update.samples))
-    return rule.moves(state)
+
+    def part(names: frozenset[str]) -> Model:
+        state = rule.init(model.only(names))
+        for update, scale in updates:
+            # One tensor is read at a time, so that a round needs two models' memory and no more.
+            opened = _opened(versions, update, scale).only(names)
+            state = rule.fold(state, opened, float(update.samples))
+        return rule.moves(state)
+
+    shares = _shares(model.shapes, min(MOST_THREADS, os.cpu_count() or 1))
+    with ThreadPoolExecutor(len(shares)) as pool:
+        return {name: move for found in pool.map(part, shares) for name, move in found.items()}
+
+
+def _shares(shapes: Mapping[str, Shape], count: int) -> list[frozenset[str]]:
+    """All names in `count` parts of about as many values each."""
+    shares: list[set[str]] = [set() for _ in range(count)]
+    sizes = [0] * count
+    for name in sorted(shapes, key=lambda name: math.prod(shapes[name]), reverse=True):
+        least = sizes.index(min(sizes))
+        shares[least].add(name)
+        sizes[least] += math.prod(shapes[name])
+    return [frozenset(share) for share in shares if share]
 
 
 def _opened(versions: Versions, update: r.Update, scale: float) -> PackedFile:

@@ -169,6 +169,15 @@ class Assignment:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """What is known of an upload: its work, the digest that was accepted, what was announced."""
+
+    work: Assignment | None
+    accepted_sha256: str
+    announced: Artifact | None
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """An accepted update; `metrics` is what the device reported beside it.
 

@@ -77,16 +77,15 @@ class Updates:
         """
         self._blobs.path(announced.sha256)  # refuses text that is no digest
         with self._turn(lease):
-            work = self._work(device_id, lease)
-            if self._is_repeated(work, announced.sha256):
+            earlier, work = self._standing(device_id, lease)
+            if self._is_repeated(earlier, work, announced.sha256):
                 return announced.size_bytes
             limit = max_update_bytes(parameter_count(self._versions.spec, work.plan.exit_depth))
             if announced.size_bytes > limit:
                 msg = f"an update of {announced.size_bytes} bytes is over the limit of {limit}"
                 self._note(work, announced.sha256, PayloadTooLarge(msg), ends_work=False)
                 raise PayloadTooLarge(msg)
-            earlier = self._store.upload(lease)
-            if earlier and earlier.sha256 != announced.sha256:
+            if earlier.announced and earlier.announced.sha256 != announced.sha256:
                 self._blobs.drop_partials(lease)  # one upload at a time, or disks fill up
             self._store.set_upload(lease, announced)
             point("upload.announced")
@@ -103,10 +102,10 @@ class Updates:
         with self._turn(lease):
             known = self._under_way(device_id, lease, sha256)
             if known is None:
-                work = self._work(device_id, lease)
-                if self._is_repeated(work, sha256):
+                found, work = self._standing(device_id, lease)
+                if self._is_repeated(found, work, sha256):
                     return offset + len(data)
-                known = self._note_under_way(work, self._announced(lease, sha256))
+                known = self._note_under_way(work, _announced(found, sha256))
             held = self._blobs.append(lease, sha256, offset, data, known.announced.size_bytes)
             point("upload.chunk-appended")
             return held
@@ -125,10 +124,11 @@ class Updates:
         TruncatedPayload, ChecksumMismatch, TensorMismatch, NonFiniteValues, another WireError.
         """
         with self._turn(lease):
-            work = self._work(device_id, lease)
-            if self._is_repeated(work, announced.sha256):
+            found, work = self._standing(device_id, lease)
+            if self._is_repeated(found, work, announced.sha256):
                 return True
-            self._receive(work, announced)
+            self._uploads.pop(lease, None)
+            self._receive(work, _announced(found, announced.sha256), announced)
             try:
                 with self._checking:
                     rms = self._check(work, announced.sha256, samples)
@@ -167,17 +167,18 @@ class Updates:
         self._uploads[work.lease] = known
         return known
 
-    def _work(self, device_id: str, lease: str) -> r.Assignment:
-        work = self._store.assignment(lease)
+    def _standing(self, device_id: str, lease: str) -> tuple[r.Upload, r.Assignment]:
+        found = self._store.upload_of(lease)
+        work = found.work
         if work is None or work.device_id != device_id or work.kind != r.FEDERATE:
             msg = f"lease {lease[:64]!r} is not federated work of this device"
             raise Rejected(msg)
-        return work
+        return found, work
 
-    def _is_repeated(self, work: r.Assignment, sha256: str) -> bool:
+    def _is_repeated(self, found: r.Upload, work: r.Assignment, sha256: str) -> bool:
         """Whether this very update is durable already; raises Rejected where work is over."""
-        if stored := self._store.update_of(work.lease):
-            if stored.artifact.sha256 == sha256:
+        if found.accepted_sha256:
+            if found.accepted_sha256 == sha256:
                 return True
             msg = f"round {work.round} already holds another update of this device"
             raise Rejected(msg)
@@ -224,11 +225,8 @@ class Updates:
         newest = self._store.latest_version()
         return newest.number if newest else 0
 
-    def _receive(self, work: r.Assignment, announced: r.Artifact) -> None:
+    def _receive(self, work: r.Assignment, expected: r.Artifact, announced: r.Artifact) -> None:
         """Make the bytes a blob."""
-        known = self._under_way(work.device_id, work.lease, announced.sha256)
-        self._uploads.pop(work.lease, None)
-        expected = known.announced if known else self._announced(work.lease, announced.sha256)
         if expected != announced:
             msg = f"the upload was announced with {expected.size_bytes} bytes"
             raise Rejected(msg)
@@ -245,13 +243,6 @@ class Updates:
             self._note(work, announced.sha256, error, ends_work=False)
             raise
         point("upload.finished")
-
-    def _announced(self, lease: str, sha256: str) -> r.Artifact:
-        found = self._store.upload(lease)
-        if found and found.sha256 == sha256:
-            return found
-        msg = "this update was not announced; open the upload first"
-        raise Rejected(msg)
 
     def _check(self, work: r.Assignment, sha256: str, samples: int) -> float:
         """Refuse what may not be folded; the root mean square of what may."""
@@ -279,3 +270,10 @@ class Updates:
 
     def _turn(self, lease: str) -> threading.Lock:
         return self._turns[hash(lease) % _STRIPES]
+
+
+def _announced(found: r.Upload, sha256: str) -> r.Artifact:
+    if found.announced and found.announced.sha256 == sha256:
+        return found.announced
+    msg = "this update was not announced; open the upload first"
+    raise Rejected(msg)

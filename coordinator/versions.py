@@ -37,7 +37,7 @@ class Versions:
         parts = packed_parts({name: Float32Tensor(value) for name, value in model.items()})
         return Artifact(self.blobs.put(*parts), sum(map(len, parts)))
 
-    def load(self, number: int) -> Tensors:
+    def load(self, number: int) -> PackedFile:
         """A version's tensors, each read when it is asked for; raises StoreError, WireError."""
         if (version := self.store.version(number)) is None:
             msg = f"there is no version {number} of the shared model"

@@ -196,7 +196,7 @@ class RunState(Database):
     def assignment(self, lease: str) -> r.Assignment | None:
         """The piece of work of this lease."""
         row = self._one(_BY_LEASE, lease=lease)
-        return _assignment(row) if row else None
+        return assignment_from(row) if row else None
 
     def open_assignment(self, device_id: str) -> r.Assignment | None:
         """What the device has to do now: the oldest of its open work."""
@@ -207,7 +207,7 @@ class RunState(Database):
         if row is None:
             remembered[device_id] = True
             return None
-        return _assignment(row)
+        return assignment_from(row)
 
     def assignment_of(self, kind: str, number: int, device_id: str) -> r.Assignment | None:
         """The work of one kind that the device had or has in one round."""
@@ -216,7 +216,7 @@ class RunState(Database):
             c.kind == kind, c.round == number, c.device_id == device_id
         )
         row = self._one(query)
-        return _assignment(row) if row else None
+        return assignment_from(row) if row else None
 
     def assignments(self, kind: str, number: int) -> list[r.Assignment]:
         """All work of one kind in one round, by device."""
@@ -225,7 +225,7 @@ class RunState(Database):
             .where(t.assignments.c.kind == kind, t.assignments.c.round == number)
             .order_by("device_id")
         )
-        return [_assignment(row) for row in self._all(query)]
+        return [assignment_from(row) for row in self._all(query)]
 
     def may_fetch(self, device_id: str, sha256: str) -> bool:
         """Whether the device has been assigned this blob."""
@@ -356,7 +356,8 @@ def version_of(row: Row[Any]) -> r.Version:
     )
 
 
-def _assignment(row: Row[Any]) -> r.Assignment:
+def assignment_from(row: Row[Any]) -> r.Assignment:
+    """A row of `assignments` as a record."""
     return r.Assignment(
         lease=row.lease,
         kind=row.kind,

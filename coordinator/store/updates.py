@@ -12,12 +12,22 @@ from sqlalchemy import Row, bindparam, func, insert, select
 from coordinator import records as r
 from coordinator.store import schema as t
 from coordinator.store.database import Database, dump, upsert
-from coordinator.store.run import end_work
+from coordinator.store.run import assignment_from, end_work
 
 MAX_REFUSALS_KEPT = 20  # of one device in one round
 
-_UPLOAD = select(t.uploads).where(t.uploads.c.lease == bindparam("lease"))
-_UPDATE = select(t.updates).where(t.updates.c.lease == bindparam("lease"))
+
+_ALL_OF = (
+    select(
+        t.assignments,
+        t.updates.c.sha256.label("kept_sha256"),
+        t.uploads.c.sha256.label("told_sha256"),
+        t.uploads.c.size_bytes.label("told_bytes"),
+    )
+    .outerjoin(t.updates, t.updates.c.lease == t.assignments.c.lease)
+    .outerjoin(t.uploads, t.uploads.c.lease == t.assignments.c.lease)
+    .where(t.assignments.c.lease == bindparam("lease"))
+)
 
 
 class UpdateState(Database):
@@ -33,10 +43,13 @@ class UpdateState(Database):
                 .on_conflict_do_update(index_elements=["lease"], set_=values)
             )
 
-    def upload(self, lease: str) -> r.Artifact | None:
-        """What was announced to be uploaded for this lease."""
-        row = self._one(_UPLOAD, lease=lease)
-        return r.Artifact(row.sha256, row.size_bytes) if row else None
+    def upload_of(self, lease: str) -> r.Upload:
+        """All that is known of the upload of a piece of work."""
+        row = self._one(_ALL_OF, lease=lease)
+        if row is None:
+            return r.Upload(None, "", None)
+        announced = r.Artifact(row.told_sha256, row.told_bytes) if row.told_sha256 else None
+        return r.Upload(assignment_from(row), row.kept_sha256 or "", announced)
 
     def accept(self, lease: str, accepted: r.Update, *, is_late: bool = False) -> None:
         """Keep an update and end its work; raises Rejected where the work is no longer open.
@@ -78,11 +91,6 @@ class UpdateState(Database):
                 connection.execute(insert(t.refusals).values(**asdict(refusal)))
             if lease:
                 end_work(connection, lease, r.REFUSED, refusal.reason)
-
-    def update_of(self, lease: str) -> r.Update | None:
-        """The accepted update of a piece of work."""
-        row = self._one(_UPDATE, lease=lease)
-        return _update(row) if row else None
 
     def train_seconds(self, number: int) -> dict[str, float]:
         """How long devices train for a round, by lease, where they said so.

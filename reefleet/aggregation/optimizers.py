@@ -39,7 +39,8 @@ class ServerOptimizer:
         """The new model and memory; `moves` holds the tensors that somebody held.
 
         `memory` is what the last step gave, empty at first; what another optimizer left in it is
-        dropped. Arguments are left alone. Raises ShapeConflict for a tensor of another model.
+        dropped. The memory of `moves` is used, other arguments are left alone. Raises
+        ShapeConflict for a tensor of another model.
         """
         moved, kept = {}, dict(self._own(memory))
         for name, value in model.items():  # perhaps read from a file just now
@@ -55,8 +56,9 @@ class ServerOptimizer:
         self, name: str, value: NDArray[np.float32], move: NDArray[np.float32], kept: Model
     ) -> NDArray[np.float32]:
         if self.name == "sgd":
-            scaled = move if self.rate == 1 else np.float32(self.rate) * move
-            return np.asarray(value + scaled, np.float32)
+            if self.rate != 1:
+                np.multiply(move, np.float32(self.rate), out=move)
+            return np.add(value, move, out=move)
         first, second = f"{self.name}/m/{name}", f"{self.name}/v/{name}"
         m = kept.get(first, np.zeros_like(move))
         if self.name == "fedavgm":

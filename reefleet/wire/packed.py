@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
             require_shapes(layout.shapes, expected)
             bound = sum(8 * math.prod(shape) for shape in layout.shapes.values())
             layout.require_fit(os.fstat(handle).st_size, bound)
-        self.shapes = layout.shapes
+        self.shapes: Mapping[str, Shape] = layout.shapes
         self._places = layout.places
 
     def __getitem__(self, name: str) -> NDArray[np.float32]:
@@ -61,6 +62,14 @@ class PackedFile(Mapping[str, NDArray[np.float32]]):
     def __len__(self) -> int:
         """How many tensors there are."""
         return len(self._places)
+
+    def only(self, names: Collection[str]) -> PackedFile:
+        """The same file as if it held those of its tensors alone that are among `names`."""
+        part = copy(self)
+        part.shapes = {name: shape for name, shape in self.shapes.items() if name in names}
+        places = {name: self._places[name] for name in part.shapes}
+        part._places = places  # noqa: SLF001  # of its own class
+        return part
 
     def passing(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
         """Each tensor in the file's order, in few reads; good until the next one is asked for.

@@ -56,8 +56,9 @@ def test_steps_are_those_of_the_paper(moves: list[NDArray[np.float32]], name: Na
 
 def test_plain_sgd_is_averaging_bit_for_bit() -> None:
     move = np.array([0.1, 1e-9, -3.0], np.float32)
+    expected = MODEL["a"] + move
     model, memory = ServerOptimizer().step(MODEL, {"a": move}, {})
-    assert model["a"].tobytes() == (MODEL["a"] + move).tobytes()
+    assert model["a"].tobytes() == expected.tobytes()
     assert memory == {}
 
 

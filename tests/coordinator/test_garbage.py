@@ -56,7 +56,7 @@ def needed_by_hand(run: Any) -> set[str]:
         work = store.open_assignment(device.device_id)
         if work:
             needed |= {work.manifest.sha256, work.weights.sha256}
-            announced = store.upload(work.lease)
+            announced = store.upload_of(work.lease).announced
             if announced and run.blobs.has(announced.sha256):
                 needed.add(announced.sha256)
         bundle = store.bundle(device.bundle_key)

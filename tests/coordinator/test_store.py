@@ -71,7 +71,7 @@ def test_everything_is_there_after_opening_it_again(store: Store) -> None:
     assert (device.profile, device.plan) == ({"board": "rpi-4b"}, PLAN)
     assert again.current_round() == r.Round(1, 0, r.OPEN, 1, 2.0, 3.0)
     assert again.updates(1) == [update]
-    assert again.upload("l") == r.Artifact(DIGEST, 9)
+    assert again.upload_of("l").announced == r.Artifact(DIGEST, 9)
     assert again.assignment("l").plan == PLAN
     again.close()
 

@@ -203,7 +203,7 @@ def test_an_oversized_announcement_is_refused_before_a_byte_is_taken(run: Any) -
     work = run.work("a")
     with pytest.raises(PayloadTooLarge):
         run.updates.open("a", work.lease, r.Artifact("0" * 64, 1 << 30))
-    assert run.store.upload(work.lease) is None
+    assert run.store.upload_of(work.lease).announced is None
     assert run.work("a") == work
 
 
