@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.networks import DEIT_TI
 from devices import catalog
@@ -49,23 +50,32 @@ def main() -> None:
     session._call(session._fleet.ReportProfile, request)  # noqa: SLF001  # says one codec only
     blobs = BlobStore(state / "blobs")
     share = np.float32(STEP * (1 + sum(enrolled.device_id.encode()) % 7))
+    moved = {n: np.empty(s, np.float32) for n, s in tensor_shapes(DEIT_TI).items()}
     while True:
         found = session.next_task()
         if isinstance(found, Wait):
             time.sleep(found.seconds)
         elif isinstance(found, Task) and found.kind == FEDERATE:
-            push(session, blobs, found, codec, share)
+            push(session, blobs, found, codec, share, moved)
         else:
             return
 
 
-def push(session: Session, blobs: BlobStore, task: Task, codec: str, share: np.float32) -> None:
-    """One round."""
+def push(
+    session: Session,
+    blobs: BlobStore,
+    task: Task,
+    codec: str,
+    share: np.float32,
+    moved: dict[str, NDArray[np.float32]],
+) -> None:
+    """One round; what moved stands in `moved`, as a client that trains holds its state."""
     received = session.bytes_down
     download(session, blobs, task.weights, MOST_BYTES)
     shapes = tensor_shapes(DEIT_TI, task.plan.exit_depth)
     weights = PackedFile(blobs.checked(task.weights.sha256), "the weights", shapes)
-    parts, _ = encode_parts({n: share * value for n, value in weights.passing()}, codec, {})
+    held = {n: np.multiply(value, share, out=moved[n]) for n, value in weights.passing()}
+    parts, _ = encode_parts(held, codec, {})
     update = Artifact(sha256_hex(*parts), sum(map(len, parts)))
     upload(session, task.lease, update, in_memory(*parts))
     metrics = DeviceMetrics(

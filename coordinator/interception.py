@@ -37,7 +37,7 @@ def wrapped(handler: Any, around: Around) -> Any:
 
 
 class ChunkCoding(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no annotations
-    """Has the two calls that carry bulk bytes read and write them without copies."""
+    """Has the two calls that carry bulk bytes work without copies: `Fetch` gives whole messages."""
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """The handler of a call, with another coding of what is bulky."""
@@ -46,7 +46,7 @@ class ChunkCoding(grpc.ServerInterceptor):  # type: ignore[misc]  # grpc has no 
             return None
         if details.method == chunks.FETCH:
             return grpc.unary_stream_rpc_method_handler(
-                handler.unary_stream, handler.request_deserializer, chunks.write_fetched
+                handler.unary_stream, handler.request_deserializer, None
             )
         if details.method == chunks.PUT_UPDATE:
             return grpc.stream_unary_rpc_method_handler(

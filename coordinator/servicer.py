@@ -18,6 +18,7 @@ from coordinator.clock import Clock
 from coordinator.config import Mqtt
 from coordinator.deployments import Deployments, Outcome
 from coordinator.disk import Disk
+from coordinator.frames import Frames
 from coordinator.gate import Gate, Told
 from coordinator.personal import take_report
 from coordinator.planning import Planning
@@ -38,7 +39,7 @@ from reefleet.rpc.pace import Pace
 from reefleet.rpc.status import refusals
 from reefleet.v1 import artifact_pb2, artifact_pb2_grpc, fleet_pb2, fleet_pb2_grpc
 from reefleet.wire import convert
-from reefleet.wire.chunks import FetchedChunk, SentChunk
+from reefleet.wire.chunks import SentChunk
 
 logger = logging.getLogger(__name__)
 
@@ -277,10 +278,11 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
 
     def __init__(self, rooms: Rooms) -> None:
         self._rooms = rooms
+        self._frames = Frames()
 
     def Fetch(  # type: ignore[override]  # noqa: N802  # written by ChunkCoding
         self, request: artifact_pb2.FetchRequest, context: grpc.ServicerContext
-    ) -> Iterator[FetchedChunk]:
+    ) -> Iterator[bytes]:
         """Send the rest of a blob."""
         with _transfer(context, self._rooms) as device:
             if not self._rooms.store.may_fetch(device.device_id, request.sha256):
@@ -291,8 +293,7 @@ class ArtifactService(artifact_pb2_grpc.ArtifactServiceServicer):
                 msg = f"offset {request.offset} is beyond the {total} bytes of this file"
                 raise Rejected(msg)
             sizes = Pace().next_bytes
-            for data in self._rooms.blobs.chunks(request.sha256, request.offset, sizes):
-                yield FetchedChunk(data, total)
+            yield from self._frames.of(self._rooms.blobs, request.sha256, request.offset, sizes)
 
 
 def certificate_of(context: grpc.ServicerContext) -> bytes:

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,15 +131,13 @@ class BlobStore:
                 self._known[digest] = mark
         return path
 
-    def chunks(self, digest: str, offset: int, next_bytes: Callable[[], int]) -> Iterator[bytes]:
-        """The blob from `offset` to its end, in pieces as large as told; raises MissingFile."""
+    def piece(self, digest: str, offset: int, size: int) -> bytes:
+        """So many bytes of the blob from `offset` on, fewer at its end; raises MissingFile."""
         if offset < 0:
-            msg = f"chunks from offset {offset} cannot be read"
+            msg = f"bytes from offset {offset} cannot be read"
             raise WireError(msg)
         with _found(digest), self.path(digest).open("rb", 0) as stream:
-            stream.seek(offset)
-            while chunk := stream.read(next_bytes()):
-                yield chunk
+            return os.pread(stream.fileno(), size, offset)
 
     def set_aside(self, digest: str) -> None:
         """Give the memory in which the system keeps a blob's pages to others; it stays on disk."""

@@ -83,8 +83,7 @@ class Database:
     ) -> Iterator[Connection]:
         """A transaction; one that leaves devices and what they may fetch alone can say so.
 
-        So can one that hands out no work and closes no round, and one that leaves alone what all
-        devices share.
+        So can one that hands out no work, and one that leaves alone what all devices share.
         """
         try:
             with self._writing, translated(), self._engine.begin() as connection:

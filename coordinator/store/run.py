@@ -27,8 +27,6 @@ _GRANT = select(t.grants).where(
     _G.device_id == bindparam("device_id"), _G.sha256 == bindparam("sha256")
 )
 
-_CLOSED = "rounds closed"  # no device has such a name
-
 
 class RunState(Database):
     """The half of the store that a run writes."""
@@ -98,12 +96,13 @@ class RunState(Database):
 
     def rounds_closed(self) -> int:
         """How many rounds are over."""
-        remembered = self._remembered_work  # of this moment: a write puts another in its place
-        if (known := remembered.get(_CLOSED)) is None:
+
+        def find() -> int:
             query = select(func.count()).select_from(t.rounds).where(t.rounds.c.state == r.CLOSED)
             with self._read() as connection:
-                known = remembered[_CLOSED] = connection.scalar(query) or 0
-        return int(known)
+                return connection.scalar(query) or 0
+
+        return self._shared(find, "rounds closed")
 
     def add_round(
         self, opened: r.Round, assignments: Iterable[r.Assignment], *, keeps_work: bool = False
@@ -182,7 +181,7 @@ class RunState(Database):
 
     def close_round(self, number: int, at: float, version: r.Version | None) -> None:
         """Close a stopped round and publish `version` (None: the model stays as it was)."""
-        with self._write(of_devices=False) as connection:
+        with self._write(of_devices=False, of_work=False) as connection:
             result: Any = t.rounds.c.base_version
             if version:
                 _insert_version(connection, version)
