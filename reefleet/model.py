@@ -72,13 +72,13 @@ def sent_shapes(spec: ModelSpec, depth: int, trained: str) -> dict[str, Shape]:
 
 
 def head_tensor_shapes(spec: ModelSpec, depth: int) -> dict[str, Shape]:
-    """The same for a network of plain heads: features at the exits alone, nothing given back."""
+    """The same for a network of plain heads: nothing is given back."""
     geometry = geometry_of(spec)
     shapes = geometry.entry_shapes(spec)
     for index in range(depth):
         shapes |= geometry.block_shapes(spec, index)
-    for exit_depth in spec.exits_within(depth):
-        shapes |= geometry.feature_shapes(spec, exit_depth - 1)
+    for index in range(depth):
+        shapes |= geometry.feature_shapes(spec, index)
     shapes |= head_shapes(spec, depth)
     return {**shapes, **adapter_shapes(spec, depth, shapes)}
 
@@ -129,7 +129,7 @@ def forward_macs(spec: ModelSpec, depth: int) -> int:
 
 def plain_forward_macs(spec: ModelSpec, depth: int) -> int:
     """The same for a network of plain heads."""
-    features = sum(geometry_of(spec).feature_macs(spec, e - 1) for e in spec.exits_within(depth))
+    features = sum(geometry_of(spec).feature_macs(spec, index) for index in range(depth))
     return _backbone_macs(spec, depth) + features + head_macs(spec, depth)
 
 

@@ -24,8 +24,13 @@ class Backbone(Protocol):
     def block(self, params: Params, spec: ModelSpec, index: int, state: Tensor, /) -> Tensor:
         """The state after block `index`, counted from 0."""
 
-    def feature(self, params: Params, spec: ModelSpec, index: int, state: Tensor, /) -> Tensor:
-        """The token [B, 1, D] that Ree and the exits read after block `index`."""
+    def feature(
+        self, params: Params, spec: ModelSpec, index: int, state: Tensor, before: Tensor | None, /
+    ) -> Tensor:
+        """The token [B, 1, D] that Ree and the exits read after block `index`.
+
+        `before` is the token that the block was entered with, None before the first.
+        """
 
     def modulated(
         self,

@@ -9,10 +9,13 @@ Sandler et al. 2018, section 3, with five choices for training on a board and an
 - ReLU6 bounds what int8 must hold, and is a clip on every runtime.
 - the stem's patches do not overlap, so it is a matrix product, as are the 1x1 convolutions on maps
   that keep channels last. The depthwise 3x3 is the one true convolution.
-- a token is pooled in two steps: each row and each column to its mean, then projected, clipped and
-  averaged. The mean of all positions at once is no more than C numbers, too few at shallow exits;
-  projecting every position, as the last layer of MobileNetV2 does, would cost as much as a block.
-- modulation: the token is no part of the map, so Ree's output returns as a bias of each channel,
+- a block adds to the token, as a transformer's block adds to its class token: one classifier can
+  read all exits only where their tokens share a space. What it adds is pooled in two steps: each
+  row and each column to its mean, then projected, clipped and averaged. The mean of all positions
+  at once is no more than C numbers, too few at shallow exits; projecting every position, as the
+  last layer of MobileNetV2 does, would cost as much as a block.
+- modulation: Ree's output takes the place of the token, and as the token is no part of the map, it
+  also returns as a bias of each channel,
   through a small matrix of the block it enters, zero at the start: an unmodulated network is the
   point from which modulation is learned. The product is divided by the root of the width, without
   which the matrix moves faster than what it feeds can follow, and deep exits suffer. Detached, only
@@ -48,12 +51,19 @@ def block(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:
     return x + out if residual(spec, index) else out
 
 
-def feature(params: Params, spec: ModelSpec, index: int, x: Tensor) -> Tensor:  # noqa: ARG001
-    """The token [B, 1, D] of block `index`: rows and columns of its map, projected and averaged."""
+def feature(
+    params: Params,
+    spec: ModelSpec,  # noqa: ARG001  # one protocol with the other backbones
+    index: int,
+    x: Tensor,
+    before: Tensor | None,
+) -> Tensor:
+    """The token [B, 1, D] after block `index`: the one before it, and what its map adds."""
     prefix = f"features.{index}."
     weight, bias = params[prefix + "weight"], params[prefix + "bias"]
     rows, columns = (relu6(F.linear(x.mean(axis), weight, bias)) for axis in (2, 1))  # [B, H|W, D]
-    return (rows.mean(1) + columns.mean(1)).unsqueeze(1)
+    own = (rows.mean(1) + columns.mean(1)).unsqueeze(1)
+    return own if before is None else before + own
 
 
 def modulated(

@@ -18,12 +18,12 @@ def head_logits(params: Params, spec: ModelSpec, depth: int, images: Tensor) -> 
     """Logits [B, E, classes] of every exit of a sub-model, images [B, C, H, W]."""
     exits, logits = spec.exits_within(depth), []
     backbone = backbone_of(spec)
-    state = backbone.embed(params, spec, images)
+    state, token = backbone.embed(params, spec, images), None
     for index in range(depth):
         state = backbone.block(params, spec, index, state)
+        token = backbone.feature(params, spec, index, state, token)
         if index + 1 in exits:
             prefix = f"exits.{index + 1}."
-            token = backbone.feature(params, spec, index, state)[:, 0]
-            token = layer_norm(params, prefix + "norm", token)
-            logits.append(F.linear(token, params[prefix + "weight"], params[prefix + "bias"]))
+            read = layer_norm(params, prefix + "norm", token[:, 0])
+            logits.append(F.linear(read, params[prefix + "weight"], params[prefix + "bias"]))
     return torch.stack(logits, 1)

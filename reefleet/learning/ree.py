@@ -44,13 +44,12 @@ def advance(
     Ree sends no gradient through later blocks.
     """
     backbone = backbone_of(spec)
+    last, is_detached = history[:, -1:], modulation == "detached"
     if index and modulation != "off":
-        last = history[:, -1:]
-        state = backbone.modulated(
-            params, spec, index, state, last, detached=modulation == "detached"
-        )
+        state = backbone.modulated(params, spec, index, state, last, detached=is_detached)
     state = backbone.block(params, spec, index, state)
-    raw = backbone.feature(params, spec, index, state)
+    before = last.detach() if is_detached else last
+    raw = backbone.feature(params, spec, index, state, before if index else None)
     depths = torch.cat([params[f"ree.depth_embed.{row}"] for row in range(index + 2)])
     encoded = transformer_layer(
         params,

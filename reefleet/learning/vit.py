@@ -74,7 +74,13 @@ def block(params: Params, spec: ModelSpec, index: int, tokens: Tensor) -> Tensor
     return transformer_layer(params, f"blocks.{index}.", tokens, spec.heads, scale)
 
 
-def feature(params: Params, spec: ModelSpec, index: int, tokens: Tensor) -> Tensor:  # noqa: ARG001
+def feature(
+    params: Params,  # noqa: ARG001  # one protocol with the other backbones
+    spec: ModelSpec,  # noqa: ARG001
+    index: int,  # noqa: ARG001
+    tokens: Tensor,
+    before: Tensor | None,  # noqa: ARG001
+) -> Tensor:
     """What Ree reads after any block: the class token, [B, 1, D]."""
     return tokens[:, :1]
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from reefleet.learning import conv
 from reefleet.learning.network import Network
-from reefleet.learning.ree import exit_logits
+from reefleet.learning.ree import Modulation, advance, exit_logits
 from reefleet.model import ConvGeometry, ModelSpec, state_shape, tensor_shapes
 
 SPEC = ModelSpec(
@@ -49,7 +49,7 @@ def test_blocks_are_inverted_residuals() -> None:
     params, act = tensors(Network(SPEC)), nn.ReLU6()
     found = conv.embed(params, SPEC, images())
     x = act(a_convolution(params, "stem", nn.Conv2d(3, 6, 2, 2))(images()))
-    before = 6
+    before, token = 6, None
     for index, (after, stride) in enumerate(zip((6, 8, 8, 10), (1, 2, 1, 2), strict=True)):
         inner, prefix = 4 * before, f"blocks.{index}."
         expand = a_convolution(params, prefix + "expand", nn.Conv2d(before, inner, 1))
@@ -63,8 +63,10 @@ def test_blocks_are_inverted_residuals() -> None:
         torch.testing.assert_close(found.permute(0, 3, 1, 2), x)
         project = a_convolution(params, f"features.{index}", nn.Conv2d(after, 16, 1))
         rows, columns = (F.adaptive_avg_pool2d(x, size) for size in ((None, 1), (1, None)))
-        token = sum(act(project(part)).mean((2, 3)) for part in (rows, columns))
-        torch.testing.assert_close(conv.feature(params, SPEC, index, found)[:, 0], token)
+        own = sum(act(project(part)).mean((2, 3)) for part in (rows, columns))
+        expected = own if token is None else own + token[:, 0]
+        token = conv.feature(params, SPEC, index, found, token)
+        torch.testing.assert_close(token[:, 0], expected)
         before = after
 
 
@@ -75,6 +77,17 @@ def test_the_token_returns_as_a_bias_of_each_channel() -> None:
     moved = conv.modulated(params, SPEC, 1, x, token, detached=False) - x
     expected = token[:, 0] @ params["blocks.1.modulation.weight"].T / SPEC.width**0.5  # [B, C]
     torch.testing.assert_close(moved, expected[:, None, None].expand_as(x))
+
+
+@pytest.mark.parametrize("modulation", ["on", "off", "detached"])
+def test_a_block_adds_to_the_token_that_was_given_back(modulation: Modulation) -> None:
+    params = tensors(Network(SPEC))
+    state, history = conv.embed(params, SPEC, images()), torch.zeros(3, 1, 16)
+    state, history, _ = advance(params, SPEC, 0, state, history, modulation)
+    _, _, alone = advance(params, SPEC, 1, state, history, modulation)
+    moved = torch.cat([history[:, :1], history[:, 1:] + 1.0], 1)
+    _, _, shifted = advance(params, SPEC, 1, state, moved, modulation)
+    assert not torch.allclose(alone, shifted)
 
 
 def test_modulation_starts_as_nothing() -> None:
@@ -99,7 +112,7 @@ def test_detached_modulation_computes_the_same_and_sends_no_gradient_to_ree() ->
     for modulation, reaches in (("on", True), ("detached", False)):
         leaf = params["features.0.weight"].clone().requires_grad_()
         state, history = conv.embed(params, SPEC, images()), torch.zeros(3, 1, 16)
-        token = conv.feature({**params, "features.0.weight": leaf}, SPEC, 0, state)
+        token = conv.feature({**params, "features.0.weight": leaf}, SPEC, 0, state, None)
         entered = conv.modulated(
             params, SPEC, 1, state, token + history, detached=modulation == "detached"
         )
@@ -136,10 +149,10 @@ def test_macs_are_those_that_torch_counts(exits: str) -> None:
         assert counter.get_total_flops() == 2 * len(images()) * network.macs(depth)
 
 
-def test_plain_heads_hold_features_at_their_exits_alone() -> None:
+def test_plain_heads_hold_every_feature_and_nothing_of_ree() -> None:
     names = Network(SPEC, "heads").shapes(4)
     features = {name.split(".")[1] for name in names if name.startswith("features.")}
-    assert features == {"0", "1", "3"}
+    assert features == {"0", "1", "2", "3"}
     assert not [name for name in names if "modulation" in name or name.startswith("ree.")]
 
 

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from reefleet.learning import many
 from reefleet.model import Shape
 from reefleet.wire.manifest import Phase, Scalar, StateTensor
 
@@ -122,8 +123,10 @@ def descend(
     momentum: float,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """SGD with momentum on clipped gradients; without momentum there is no velocity to keep."""
-    clipped = {k: g.clamp(-GRADIENT_CLIP, GRADIENT_CLIP) for k, g in gradients.items()}
-    if not velocity:
-        return {k: p - rate * clipped[k] for k, p in params.items()}, {}
-    moved = {k: momentum * velocity[k] + clipped[k] for k in params}
-    return {k: p - rate * moved[k] for k, p in params.items()}, moved
+    moves = many.clamped([gradients[name] for name in params], GRADIENT_CLIP)
+    if velocity:
+        kept = many.scaled([velocity[name] for name in params], momentum)
+        moves = many.added(kept, moves)
+    moved = many.subtracted(list(params.values()), many.scaled(moves, rate))
+    found = dict(zip(params, moved, strict=True))
+    return found, dict(zip(params, moves, strict=True)) if velocity else {}
