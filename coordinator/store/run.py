@@ -219,7 +219,7 @@ class RunState(Database):
             t.grants.c.device_id == device_id, t.grants.c.sha256 == sha256
         )
         found = self._one(query) is not None
-        if found and len(remembered) < REMEMBERED:
+        if found and len(remembered) < REMEMBERED // 2:  # the rest is for the devices themselves
             remembered[key] = True
         return found
 
