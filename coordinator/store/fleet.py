@@ -15,7 +15,7 @@ from coordinator.store import schema as t
 from coordinator.store.database import Database, dump, upsert
 from reefleet.plan import SubmodelPlan
 
-REMEMBERED = 4096
+REMEMBERED = 16_384  # a device takes some 4 KiB; beyond them, an idle one asks the database
 
 
 class FleetState(Database):
