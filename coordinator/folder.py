@@ -14,11 +14,12 @@ from pathlib import Path
 
 from coordinator.config import CONFIG_NAME, read_contract, template
 from reefleet.blobs import write_atomic
-from reefleet.errors import ConfigError, MissingFile, StoreError
+from reefleet.errors import ConfigError, DamagedFile, InputError, MissingFile, StoreError
 from reefleet.rpc.identity import (
     certificate_facts,
     create_authority,
     issue_operator,
+    manifest_public_key,
     new_manifest_key,
 )
 from reefleet.rpc.operator import LISTENING_NAME
@@ -142,6 +143,24 @@ class Folder:
             os.close(handle)  # the lock goes with it, as it does when the process is killed
 
 
+def check_keys(folder: Folder) -> None:
+    """Raise DamagedFile with the name of a key or certificate that is none, MissingFile too."""
+    certificate, key = folder.key(folder.ca_cert), folder.key(folder.ca_key)
+    signing = folder.key(folder.manifest_key)
+    with _named(folder.ca_cert):
+        certificate_facts(certificate)
+    with _named(folder.ca_key):
+        issue_operator(certificate, key, OPERATOR_NAME)
+    with _named(folder.manifest_key):
+        manifest_public_key(signing)
+
+
+def see_to_keys(folder: Folder, now: float) -> None:
+    """Raise what is wrong with the keys, and renew the operator's certificate where it is due."""
+    check_keys(folder)
+    renew_operator(folder, now)
+
+
 def make_operator(folder: Folder) -> None:
     """Issue the operator's certificate anew."""
     authority = folder.key(folder.ca_cert), folder.key(folder.ca_key)
@@ -159,10 +178,8 @@ def web_token(folder: Folder) -> str:
 
 def renew_operator(folder: Folder, now: float) -> None:
     """See that the operator's certificate is there and good for some weeks at wall time `now`."""
-    if folder.operator_cert.is_file():
-        facts = certificate_facts(folder.key(folder.operator_cert))
-        if facts.ends_at - now > OPERATOR_SPARE_S:
-            return
+    if folder.operator_cert.is_file() and _ends_at(folder.operator_cert) - now > OPERATOR_SPARE_S:
+        return
     make_operator(folder)
 
 
@@ -183,8 +200,9 @@ def create(root: Path, fleet: str, contract: Path | None, public_data: Path | No
         msg = f"there is no public data file {public_data}"
         raise MissingFile(msg)
     described = contract.read_bytes() if contract else _derived(public_data)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)  # names of devices are in it
     pki = folder.ca_cert.parent
-    pki.mkdir(mode=0o700, parents=True, exist_ok=True)
+    pki.mkdir(mode=0o700, exist_ok=True)
     certificate, key = create_authority(fleet)
     write_atomic(folder.ca_key, key)
     write_atomic(folder.ca_cert, certificate)
@@ -204,3 +222,20 @@ def _derived(public_data: Path | None) -> bytes:
     from reefleet.datasets.contract import contract_for
 
     return f"{json.dumps(contract_for(public_data).to_json(), indent=2)}\n".encode()
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        msg = f"{path}: {error}; take it from a backup"
+        raise DamagedFile(msg) from error
+
+
+def _ends_at(certificate: Path) -> float:
+    """When a certificate ends; long ago where the file is damaged."""
+    try:
+        return certificate_facts(certificate.read_bytes()).ends_at
+    except InputError:
+        return 0.0

@@ -36,6 +36,7 @@ TOKEN_BYTES = 32
 MARK = "rf_"  # so that none starts with a hyphen, and scanners know a leaked one
 MAX_USES = 10_000
 LONGEST_TTL_S = 365 * 86400.0
+FACTS = 16_384  # certificates whose facts are kept, some 2 KiB each; more than most fleets have
 _DEVICE_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _ROLES = {DEVICE_ROLE: "a device", OPERATOR_ROLE: "an operator"}
 
@@ -61,15 +62,20 @@ def new_token(store: Store, device_id: str, ttl_s: float, clock: Clock, uses: in
             "and hyphens, not starting with a hyphen"
         )
         raise InputError(msg)
-    if not 1 <= uses <= MAX_USES:
-        msg = f"a token cannot have {uses} uses; give 1 to {MAX_USES}"
-        raise InputError(msg)
+    require_uses(uses)
     if not 0 < ttl_s <= LONGEST_TTL_S:
         msg = f"a token cannot be good for {ttl_s:.0f} s; give more than 0 and at most a year"
         raise InputError(msg)
     token = MARK + secrets.token_urlsafe(TOKEN_BYTES)
     store.add_token(Token(_digest(token.encode()), device_id, clock.wall() + ttl_s, uses))
     return token
+
+
+def require_uses(uses: int) -> None:
+    """Raise InputError where no token may have so many uses."""
+    if not 1 <= uses <= MAX_USES:
+        msg = f"a token cannot have {uses} uses; give 1 to {MAX_USES}"
+        raise InputError(msg)
 
 
 class Registry:
@@ -196,7 +202,7 @@ class Registry:
         return known
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=FACTS)
 def _facts(certificate_pem: bytes) -> CertificateFacts:
     try:
         return certificate_facts(certificate_pem)

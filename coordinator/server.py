@@ -20,7 +20,7 @@ from coordinator.clock import Clock
 from coordinator.config import CoordinatorConfig, read_contract
 from coordinator.deployments import Deployments
 from coordinator.disk import Disk
-from coordinator.folder import Folder, renew_operator, web_token
+from coordinator.folder import Folder, see_to_keys, web_token
 from coordinator.garbage import Garbage
 from coordinator.gate import ANYBODY, Gate
 from coordinator.listeners import Keys, Listeners, Ports
@@ -110,7 +110,7 @@ class Coordinator:
         folder, config = self._folder, self._config
         self._open.enter_context(folder.held())
         folder.sweep()
-        renew_operator(folder, self._clock.wall())
+        see_to_keys(folder, self._clock.wall())
         given = read_contract(folder.root / config.model.contract)
         trained = config.model.trained
         contract = replace(given, spec=holding(given.spec, trained))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from coordinator.config import CoordinatorConfig
+from coordinator.config import CoordinatorConfig, read_config
 from coordinator.folder import Folder
+from coordinator.store import Store
 from coordinator.store.address import Address, address_of
 from reefleet.errors import MissingFile
+
+
+def prepare(folder: Folder) -> None:
+    """Make the empty state of a new folder; one on a server is made by the first start."""
+    address = state_address(folder, read_config(folder.root))
+    if not address.is_postgresql:
+        Store(address).close()
 
 
 def state_address(folder: Folder, config: CoordinatorConfig) -> Address:

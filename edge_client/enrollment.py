@@ -20,6 +20,7 @@ from reefleet.errors import (
     InputError,
     MissingFile,
     NotEnrolled,
+    TlsFailure,
     WireError,
 )
 from reefleet.invitation import Invitation
@@ -188,9 +189,15 @@ def _ask(request: Request, key: bytes) -> Any:
         token=request.token, certificate_request=identity.certificate_request(key)
     )
     opened = channel.enrollment_channel(request.server, request.ca)
-    with opened, status.translated(request.server):
-        stub = fleet_pb2_grpc.EnrollmentServiceStub(opened)
-        answer = stub.Enroll(message, timeout=CALL_TIMEOUT_S)
+    try:
+        with opened, status.translated(request.server):
+            stub = fleet_pb2_grpc.EnrollmentServiceStub(opened)
+            answer = stub.Enroll(message, timeout=CALL_TIMEOUT_S)
+    except TlsFailure as error:
+        if status.CLOSED_AT_HANDSHAKE not in str(error):
+            raise
+        msg = f"{request.server} asks for a certificate: the fleet port, not the one to enroll at"
+        raise TlsFailure(msg) from error
     if not _DEVICE_ID.fullmatch(answer.device_id) or not answer.certificate:
         msg = f"the coordinator at {request.server} answered without a device id and certificate"
         raise WireError(msg)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    if level != "debug":  # gRPC's core writes lines of its own, past every handler
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     for name in ("matplotlib", "PIL", "asyncio"):  # their debug records drown ours
         logging.getLogger(name).setLevel(logging.WARNING)
 

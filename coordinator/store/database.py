@@ -20,7 +20,7 @@ from coordinator.store.engine import SERVING_LOCK, open_engine, reading
 from reefleet.errors import InputError, ReefleetError, StoreError, StoreFull
 
 _DISK_FULL = "53100"  # SQLSTATE
-REMEMBERED = 4096  # rows of a kind that are kept in memory at the most
+REMEMBERED = 16_384  # rows; a device takes some 4 KiB, and beyond them asks the database
 
 _Found = TypeVar("_Found")
 

@@ -22,11 +22,11 @@ class RetentionState(Database):
         The newest `keep_versions` stay, and all that open rounds and open work stand on. Rows of
         versions and updates stay as history; a retired version's model is gone.
         """
-        with self._write() as connection:
+        # Devices and their work stay as they are: an idle device goes on asking no database.
+        with self._write(of_devices=False, of_work=False) as connection:
             kept = _kept_versions(connection, keep_versions)
-            connection.execute(
-                update(t.versions).where(t.versions.c.number.not_in(kept)).values(is_retired=True)
-            )
+            old = t.versions.c.number.not_in(kept), t.versions.c.is_retired.is_(False)
+            connection.execute(update(t.versions).where(*old).values(is_retired=True))
             connection.execute(delete(t.cuts).where(t.cuts.c.version.not_in(kept)))
             unused = select(t.bundles.c.key).where(
                 t.bundles.c.key.not_in(select(t.devices.c.bundle_key)),
@@ -37,8 +37,10 @@ class RetentionState(Database):
             gone = list(connection.scalars(unused))
             connection.execute(delete(t.bundle_files).where(t.bundle_files.c.key.in_(gone)))
             connection.execute(delete(t.bundles).where(t.bundles.c.key.in_(gone)))
-            needed = _needed()
-            connection.execute(delete(t.grants).where(t.grants.c.sha256.not_in(needed)))
+            spent = delete(t.grants).where(t.grants.c.sha256.not_in(_needed()))
+            is_less_granted = connection.execute(spent).rowcount > 0
+        if is_less_granted:
+            self._remembered = {}
 
     def needed_blobs(self) -> set[str]:
         """Digests of all blobs that something in the store stands on."""

@@ -232,7 +232,7 @@ class RunState(Database):
         if key in remembered:
             return True
         found = self._one(_GRANT, device_id=device_id, sha256=sha256) is not None
-        if found and len(remembered) < REMEMBERED:
+        if found and len(remembered) < REMEMBERED // 2:  # the rest is for the devices themselves
             remembered[key] = True
         return found
 

@@ -15,6 +15,7 @@ WIDTH, HEIGHT = 480, 210
 LEFT, RIGHT, TOP, BOTTOM = 74, 6, 10, 26
 LINES = 4
 FLAT = 0.04  # of a value that never changed, above and below it
+LEAST_SPAN = 0.04  # of a line: closer grid lines would read the same, in percent or two decimals
 MOST_DOTS = 40  # more would be a smear
 _NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
@@ -79,6 +80,9 @@ def lines(axes: Axes, points: Sequence[Point], *, share: bool = False) -> Markup
     if not points:
         return Markup("")
     values = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
+    middle, half = (min(values) + max(values)) / 2, LEAST_SPAN / 2
+    if max(values) - min(values) < LEAST_SPAN:
+        values += [middle - half, middle + half]
     scale = scale_of(values, from_zero=False)
     if share:
         scale = Scale(max(0.0, scale.least), min(1.0, scale.most), scale.step)

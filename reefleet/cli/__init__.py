@@ -162,12 +162,19 @@ def _missing_wheels_named(command: str) -> Iterator[None]:
         raise RuntimeUnavailable(msg) from error
 
 
+def _of_system(error: OSError) -> str:
+    """What the system said, without its number."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}"
+
+
 def _sentence(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ReefleetError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", EXIT_INTERRUPTED
     if isinstance(error, OSError):
-        return str(error), EXIT_IO
+        return _of_system(error), EXIT_IO
     found = f"{type(error).__name__}: {error}"
     return f"internal error: {found} (--log-level debug shows where)", EXIT_FAILURE

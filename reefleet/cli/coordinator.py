@@ -79,8 +79,13 @@ def _add_init(verbs: Any) -> None:
 def _init(options: argparse.Namespace) -> int:
     from coordinator.folder import create
     from coordinator.invitations import invite
+    from coordinator.registry import require_uses
+    from coordinator.state import prepare
 
+    if options.invite is not None:
+        require_uses(options.invite)
     folder = create(options.directory, options.fleet, options.contract, options.public_data)
+    prepare(folder)
     is_there = folder.contract.is_file()
     lines = [
         "" if is_there else f"put the model's contract at {folder.contract}",

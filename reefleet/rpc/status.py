@@ -28,6 +28,7 @@ from reefleet.errors import (
 
 ERROR_KEY = "reefleet-error"
 RETRY_KEY = "reefleet-retry-after-s"
+CLOSED_AT_HANDSHAKE = "closed the connection at the handshake"
 MAX_DETAIL_CHARS = 1000
 MAX_RETRY_AFTER_S = 3600.0
 PROBE_TIMEOUT_S = 1.0
@@ -157,7 +158,7 @@ def _connection_failure(detail: str, address: str) -> ReefleetError:
     if "failed to connect" in detail and "Socket closed" in detail and _listens(address):
         # With TLS 1.3 a refused client certificate shows only as a close after the handshake.
         msg = (
-            f"the coordinator at {address} closed the connection at the handshake; this device's "
+            f"the coordinator at {address} {CLOSED_AT_HANDSHAKE}; this device's "
             "certificate is missing, expired or of another fleet, so enroll it again"
         )
         return TlsFailure(msg)

@@ -82,6 +82,15 @@ def test_init_says_where_things_are(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"reefleet coordinator serve {tmp_path}/new" in said
 
 
+def test_init_makes_the_state(fleet: Path) -> None:
+    assert (fleet / "state.db").is_file()
+
+
+def test_an_invitation_of_nobody_leaves_no_folder(tmp_path: Path) -> None:
+    assert main(["coordinator", "init", str(tmp_path / "new"), "--invite", "0"]) == 65
+    assert not (tmp_path / "new").exists()
+
+
 def test_init_twice_is_refused(fleet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["coordinator", "init", str(fleet)]) == 78
     assert "not set up twice" in capsys.readouterr().err

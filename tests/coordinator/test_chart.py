@@ -43,6 +43,12 @@ def test_a_value_that_never_changes_is_drawn_within_the_picture(value: float) ->
     assert len(ys) == 2
 
 
+@pytest.mark.parametrize("second", [0.7, 0.7 + 1e-16, 0.7004, 0.71])
+def test_no_two_lines_of_a_picture_read_the_same(second: float) -> None:
+    read = ticks(chart.lines(SHARES, [Point(1, 0.7), Point(2, second)], share=True))
+    assert len(set(read)) == len(read) >= 3
+
+
 def test_shares_never_leave_what_shares_can_be() -> None:
     picture = chart.lines(SHARES, [Point(1, 0.02), Point(2, 0.99, 0.0, 1.0)], share=True)
     assert ticks(picture)[0] == "0 %"

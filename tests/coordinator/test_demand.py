@@ -117,6 +117,19 @@ def test_an_idle_device_asks_no_database_until_work_is_handed_out(store: Store) 
     assert found.lease == lease
 
 
+def test_a_look_for_garbage_lets_an_idle_device_go_on_asking_no_database(store: Store) -> None:
+    enroll(store, "a")
+    store.device("a")
+    store.rounds_closed()
+    assert store.open_assignment("a") is None
+    store.retire(1)
+    with statements(store) as said:
+        assert store.device("a") is not None
+        assert store.rounds_closed() == 0
+        assert store.open_assignment("a") is None
+    assert said == []
+
+
 def test_a_round_is_found_by_devices_that_were_idle(store: Store) -> None:
     enroll(store, "a")
     assert (store.open_assignment("a"), store.rounds_closed()) == (None, 0)

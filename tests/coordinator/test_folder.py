@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.folder import OPERATOR_SPARE_S, Folder, create, renew_operator
+from coordinator.folder import OPERATOR_SPARE_S, Folder, check_keys, create, renew_operator
+from reefleet.errors import DamagedFile
 from reefleet.rpc.identity import OPERATOR_DAYS, certificate_facts
 
 
@@ -24,6 +25,24 @@ def test_keys_are_for_their_owner_only(folder: Folder) -> None:
     assert {path.name for path in pki.iterdir()} == {
         *("ca.pem", "ca.key", "manifest.key", "operator.pem", "operator.key", "web.token"),
     }
+
+
+def test_nobody_else_may_look_into_a_new_folder(folder: Folder) -> None:
+    assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca.key", "manifest.key"])
+def test_a_damaged_key_is_named(folder: Folder, name: str) -> None:
+    check_keys(folder)
+    (folder.root / "pki" / name).write_text("no key")
+    with pytest.raises(DamagedFile, match=f"pki/{name}: .*; take it from a backup"):
+        check_keys(folder)
+
+
+def test_a_damaged_operators_certificate_is_made_anew(folder: Folder) -> None:
+    folder.operator_cert.write_text("no certificate")
+    renew_operator(folder, time.time())
+    assert certificate_facts(folder.operator_cert.read_bytes()).role == "operator"
 
 
 def test_the_operators_certificate_is_made_anew_before_it_ends(folder: Folder) -> None:

@@ -13,7 +13,15 @@ import pytest
 
 from edge_client.enrollment import FOLDER, KEY_FILE, Request, enroll, join, load, read_ca
 from reefleet import invitation
-from reefleet.errors import DamagedFile, InputError, MissingFile, NotEnrolled, Rejected, WireError
+from reefleet.errors import (
+    DamagedFile,
+    InputError,
+    MissingFile,
+    NotEnrolled,
+    Rejected,
+    TlsFailure,
+    WireError,
+)
 from reefleet.invitation import Invitation
 from reefleet.rpc import identity, status
 from reefleet.v1 import fleet_pb2, fleet_pb2_grpc
@@ -164,3 +172,16 @@ def test_what_is_no_invitation_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "invitation.json").write_text(text)
     with pytest.raises(DamagedFile, match="token new"):
         invitation.read(tmp_path / "invitation.json")
+
+
+def test_the_fleet_port_is_not_the_one_to_enroll_at(office: SimpleNamespace) -> None:
+    certificate, key = identity.issue_server(*office.enroller.authority, ["127.0.0.1"])
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    credentials = grpc.ssl_server_credentials(
+        [(key, certificate)], office.request.ca, require_client_auth=True
+    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    with pytest.raises(TlsFailure, match="the fleet port, not the one to enroll at"):
+        enroll(replace(office.request, server=f"127.0.0.1:{port}"), office.state)
+    server.stop(None).wait()

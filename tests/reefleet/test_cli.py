@@ -111,6 +111,14 @@ def test_an_error_of_ours_is_one_line_and_its_code(
     assert capsys.readouterr().err == "reefleet: no depth fits 64 MiB\n"
 
 
+def test_what_the_system_refuses_is_named_without_a_number(
+    command: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(raising(NotADirectoryError(20, "Not a directory", "fleet/pki")))
+    assert cli.main(["probe-me"]) == 74
+    assert capsys.readouterr().err == "reefleet: fleet/pki: Not a directory\n"
+
+
 def test_a_defect_is_one_line_unless_debugging(
     command: Callable[[Answer], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
