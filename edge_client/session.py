@@ -243,13 +243,16 @@ class Session:
     def _connect(self, shown: Identity) -> None:
         self._shown = shown
         self._channel: grpc.Channel = channel.fleet_channel(self.address, shown)
-        self._fleet = fleet_pb2_grpc.FleetServiceStub(self._channel)
-        self._fetch = self._channel.unary_stream(
+        self._speak_over(self._channel)
+
+    def _speak_over(self, line: grpc.Channel) -> None:
+        self._fleet = fleet_pb2_grpc.FleetServiceStub(line)
+        self._fetch = line.unary_stream(
             chunks.FETCH,
             request_serializer=artifact_pb2.FetchRequest.SerializeToString,
             response_deserializer=chunks.read_fetched,
         )
-        self._put_update = self._channel.stream_unary(
+        self._put_update = line.stream_unary(
             chunks.PUT_UPDATE,
             request_serializer=chunks.write_sent,
             response_deserializer=fleet_pb2.PutUpdateResponse.FromString,

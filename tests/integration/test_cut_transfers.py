@@ -10,7 +10,7 @@ import pytest
 from coordinator.records import Assignment
 from edge_client.transfer import OWNER
 from reefleet.blobs import BlobStore
-from reefleet.rpc.limits import CHUNK_BYTES
+from reefleet.rpc.pace import FIRST_BYTES
 from tests.integration.fleet import Site
 from tests.integration.proxy import CutOnce, Proxy, Way
 from tests.integration.running import Program, until
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.torch]
 
 # Handshake, headers and the calls beside the transfer, which are all small.
 ENVELOPE_BYTES = 96 << 10
-# What is on its way at the cut may be lost, but not all of it: a chunk leaves when there is room.
-PASSED_BYTES = 3 * CHUNK_BYTES + CHUNK_BYTES // 3
+# What is on its way at the cut may be lost, but not all of it: the first messages are small.
+PASSED_BYTES = 7 << 18
 
 
 @dataclass
@@ -93,7 +93,7 @@ def kill_the_client(line: Line) -> None:
 
 def require_the_rest(passed: int, whole: int) -> None:
     """What came after the cut is what was missing, and that was not everything."""
-    assert whole - PASSED_BYTES <= passed <= whole - CHUNK_BYTES + ENVELOPE_BYTES
+    assert whole - PASSED_BYTES <= passed <= whole - FIRST_BYTES + ENVELOPE_BYTES
 
 
 @pytest.mark.parametrize("strike", [leave_it_at_the_cut, kill_the_client])

@@ -13,7 +13,6 @@ import pytest
 from edge_client.session import Session
 from reefleet.errors import WireError
 from reefleet.rpc.limits import CHUNK_BYTES
-from reefleet.v1 import artifact_pb2_grpc, fleet_pb2_grpc
 from tests.integration.conftest import WITHOUT_TORCH
 from tests.integration.fleet import SMALL, Rules, Site, a_contract
 from tests.integration.running import until
@@ -65,9 +64,7 @@ def _is_as_good(first: grpc.Call, second: grpc.Call) -> bool:
 def replayed(session: Session, seed: int) -> Replaying:
     """Have every later call of a session repeated."""
     made = Replaying(seed)
-    line = grpc.intercept_channel(session._channel, made)
-    session._fleet = fleet_pb2_grpc.FleetServiceStub(line)
-    session._artifacts = artifact_pb2_grpc.ArtifactServiceStub(line)
+    session._speak_over(grpc.intercept_channel(session._channel, made))
     return made
 
 
