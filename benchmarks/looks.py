@@ -63,6 +63,13 @@ def milliseconds(look: Callable[[], None]) -> float:
 def measure(root: Path, devices: int) -> list[tuple[str, float]]:
     """Looks at one fleet, by what they look at."""
     store = Store(root / "state.db")
+    with store.held():
+        found = _looked(store, root, devices)
+    store.close()
+    return found
+
+
+def _looked(store: Store, root: Path, devices: int) -> list[tuple[str, float]]:
     fill(store, devices, ROUNDS)
     clock = Clock()
     versions = Versions(store, BlobStore(root / "blobs"), SPEC)
@@ -79,7 +86,6 @@ def measure(root: Path, devices: int) -> list[tuple[str, float]]:
     store.add_round(r.Round(ROUNDS + 1, 0, r.OPEN, devices, time.time(), end), [])
     given(store, devices, r.FEDERATE, ROUNDS + 1, r.OPEN)
     found.append(("a round all work at", milliseconds(rounds.advance)))
-    store.close()
     return found
 
 

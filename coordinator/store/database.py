@@ -36,6 +36,7 @@ class Database:
         self._remembered: dict[str, Any] = {}
         self._remembered_work: dict[str, Any] = {}
         self._remembered_run: dict[tuple[object, ...], Any] = {}
+        self._is_alone = False
         self._engine = open_engine(self.address)
         try:
             with self._write() as connection:
@@ -52,10 +53,10 @@ class Database:
     def held(self) -> Iterator[None]:
         """Keep coordinators on other machines out; raises StoreError where one is serving.
 
-        A file is held by its folder.
+        A file is held by its folder. Who holds the state is alone in writing it, and may remember.
         """
         if not self.address.is_postgresql:
-            yield
+            yield from self._alone()
             return
         with translated(), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -65,9 +66,16 @@ class Database:
                 msg = f"another coordinator is serving {self.address.shown}; stop it first"
                 raise StoreError(msg)
             try:
-                yield
+                yield from self._alone()
             finally:
                 _let_go(connection)
+
+    def _alone(self) -> Iterator[None]:
+        self._is_alone = True
+        try:
+            yield
+        finally:
+            self._is_alone = False
 
     def load(self, other: Database) -> None:
         """Take over all rows of another database; raises StoreError where there are rows here."""
@@ -98,6 +106,8 @@ class Database:
 
     def _shared(self, find: Callable[[], _Found], *key: object) -> _Found:
         """What `find` gave for this key since the last write to what all devices share."""
+        if not self._is_alone:  # who looks on is not told of writes
+            return find()
         remembered = self._remembered_run  # of this moment: a write puts another in its place
         if key in remembered:
             found: _Found = remembered[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event
@@ -23,7 +24,8 @@ def store(request: pytest.FixtureRequest, an_address: Callable[[str], Address]) 
     store = Store(an_address(request.param))
     store.add_version(r.Version(0, BLOB, 1.0))
     store.add_bundle(r.Bundle("key", BLOB, b"signature", (BLOB,)))
-    yield store
+    with store.held():
+        yield store
     store.close()
 
 
@@ -165,3 +167,15 @@ def test_work_counts_as_open_until_it_ends_and_as_an_update_when_it_ended_so(
     store.refuse(r.Refusal(1, "b", "", "too long", 4.0), "b")
     assert store.standing(1) == (1, False)
     assert not store.has_open_work(r.DEPLOY, 1)
+
+
+def test_who_looks_on_sees_what_another_process_writes(tmp_path: Path) -> None:
+    serving, looking = Store(tmp_path / "state.db"), Store(tmp_path / "state.db")
+    with serving.held():
+        assert (looking.latest_version(), looking.current_round()) == (None, None)
+        serving.add_version(r.Version(0, r.Artifact("0" * 64, 1), 0.0))
+        found = looking.latest_version()
+    serving.close()
+    looking.close()
+    assert found is not None
+    assert found.number == 0
