@@ -17,7 +17,7 @@ from reefleet.errors import CoordinatorUnavailable
 
 MOST = 48
 PLACES = 6
-PATIENCE_S = 3.0
+PATIENCE_S = 10.0
 
 
 class Transfers:
