@@ -164,9 +164,11 @@ def a_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFleet]:
             fleet.arm(*armed)
         fleet.start()
         for device, board in BOARDS.items():
-            fleet.devices[device] = Device(site.enroll(device, board), SMALL)
+            # The first version is published meanwhile, and a fault may be waiting there.
+            enrolled = fleet.insist(lambda name=device, board=board: site.enroll(name, board))
+            fleet.devices[device] = Device(enrolled, SMALL)
         for speaker in fleet.devices.values():
-            speaker.report()
+            fleet.insist(speaker.report)
         return fleet
 
     yield build
